@@ -1,0 +1,28 @@
+"""Two-tower recommendations that live in your own Postgres."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Recommendation", "Recommender", "TterecError", "__version__"]
+
+if TYPE_CHECKING:
+    from tterec.errors import TterecError
+    from tterec.recommender import Recommender
+    from tterec.records import Recommendation
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use, so that `import tterec` costs next to nothing."""
+    if name == "Recommender":
+        from tterec.recommender import Recommender
+
+        return Recommender
+    if name == "Recommendation":
+        from tterec.records import Recommendation
+
+        return Recommendation
+    if name == "TterecError":
+        from tterec.errors import TterecError
+
+        return TterecError
+    raise AttributeError(f"module 'tterec' has no attribute {name!r}")

@@ -1,0 +1,193 @@
+"""Settings, and where each came from."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tterec.errors import ConfigError
+
+HOME_VARIABLE = "TTEREC_HOME"
+URL_VARIABLES = ("TTEREC_DATABASE_URL", "DATABASE_URL")
+PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting's name, its value as text, where it came from, and its value if it is unset."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which database is meant: a libpq URL or conninfo; None means the embedded server."""
+
+    url: str | None
+    origin: str
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory of the embedded database and the caches."""
+    named = environ.get(HOME_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("tterec", appauthor=False)
+
+
+def database_target(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> Target:
+    """Decide which database is meant, by precedence: flag, environment, PG* variables, embedded.
+
+    An empty PG* environment conninfo ("") makes libpq read those variables itself.
+    """
+    if flag:
+        return Target(_libpq_url(flag), "--database-url")
+    for name in URL_VARIABLES:
+        if environ.get(name):
+            return Target(_libpq_url(environ[name]), name)
+    named = [name for name in PG_VARIABLES if environ.get(name)]
+    if named:
+        return Target("", " ".join(named))
+    return Target(None, "default")
+
+
+def _libpq_url(url: str) -> str:
+    # SQLAlchemy users write postgresql+psycopg://; libpq knows only the plain scheme.
+    plain = re.sub(r"^postgres(?:ql)?(?:\+\w+)?://", "postgresql://", url)
+    if not plain.startswith("postgresql://") and "=" not in plain:
+        raise ConfigError(
+            f"the database URL {mask_password(url)!r} is not one of Postgres; "
+            "write postgresql://user:password@host:5432/database"
+        )
+    return plain
+
+
+def mask_password(url: str) -> str:
+    """The URL or conninfo with its password replaced by ***, for people and logs."""
+    masked = re.sub(r"(://[^:@/?]*:).*(@)", r"\1***\2", url)
+    masked = re.sub(r"([?&]password=)[^&]*", r"\1***", masked)
+    return re.sub(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", masked)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """The settings of `tterec train`; each can stand in train.toml under its own name."""
+
+    objective: str = "softmax"
+    """softmax (sampled, in-batch negatives, unit vectors) or mse (inner product = rating)."""
+    dim: int = 64
+    """Dimensions of the embedding space."""
+    epochs: int = 20
+    """At most this many passes over the interactions."""
+    patience: int = 3
+    """Stop after this many epochs in a row without a better validation figure."""
+    batch_size: int = 4096
+    """Interactions a step; with softmax, their items are each other's negatives."""
+    uniform_negatives: int = 1024
+    """Softmax only: items drawn uniformly from the catalogue and added to a batch's negatives."""
+    learning_rate: float = 0.01
+    """Step size of AdamW."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of AdamW: a step shrinks a parameter by learning_rate times this."""
+    gamma: float = 1e-4
+    """MSE only: the factor of the regulariser gamma (J(user tower) + J(item tower)) in the loss."""
+    regulariser: str = "l2"
+    """MSE only: J is l1 (sum of magnitudes) or l2 (sum of squares)."""
+    temperature: float = 0.1
+    """Softmax only: where the learned temperature starts."""
+    id_shrinkage: float = 1.0
+    """An item's own embedding counts n / (n + this), n its interactions; its content the rest."""
+    id_dropout: float = 0.1
+    """Share of a batch's items that are met by content alone, so that new items are embedded."""
+    rating_power: float = 0.0
+    """Softmax only: a rated interaction weighs (rating / 10) to this power; 0: all weigh the same."""
+    max_history: int = 200
+    """How many of a user's interactions count, newest first."""
+    validation_users: int = 4000
+    """At most this many users lend one interaction each to validation."""
+    threads: int = 0
+    """CPU threads of torch; 0 chooses."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(f"{name} {value!r} is unknown; choose {' or '.join(choices)}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # NaN is out of every range
+                raise ConfigError(f"{name} = {value} is out of range; choose {low} to {high}")
+
+
+_CHOICES = {
+    "objective": ("softmax", "mse"),
+    "regulariser": ("l1", "l2"),
+    "device": ("cpu", "cuda"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "dim": (2, 2000),  # HNSW holds up to 2,000 dimensions of `vector`
+    "epochs": (1, 10_000),
+    "patience": (1, 10_000),
+    "batch_size": (2, 2**20),
+    "uniform_negatives": (0, 2**20),
+    "learning_rate": (1e-7, 10.0),
+    "weight_decay": (0.0, 100.0),
+    "gamma": (0.0, 1e6),
+    "temperature": (0.01, 10.0),
+    "id_shrinkage": (0.0, 1e6),
+    "id_dropout": (0.0, 0.9),
+    "rating_power": (0.0, 100.0),
+    "max_history": (1, 100_000),
+    "validation_users": (0, 10_000_000),
+    "threads": (0, 1024),
+    "seed": (0, 2**63 - 1),
+}
+
+
+def training_config(path: Path | None = None, **flags: Any) -> TrainingConfig:
+    """Training settings: the defaults, under those of a TOML file, under flags that are not None.
+
+    Unknown keys and values of a wrong type are refused with ConfigError.
+    """
+    config = TrainingConfig()
+    if path is not None:
+        config = replace(config, **_read_toml(path))
+    return replace(config, **{name: value for name, value in flags.items() if value is not None})
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    defaults = TrainingConfig()
+    known: dict[str, type] = {
+        field.name: type(getattr(defaults, field.name)) for field in fields(TrainingConfig)
+    }
+    for name, value in table.items():
+        if name not in known:
+            raise ConfigError(
+                f"{path}: unknown setting {name!r}; known are {', '.join(sorted(known))}"
+            )
+        wanted = known[name]
+        accepted = (int, float) if wanted is float else (wanted,)
+        if not isinstance(value, accepted) or isinstance(value, bool):
+            raise ConfigError(
+                f"{path}: {name} = {value!r} is a {type(value).__name__}; write a {wanted.__name__}"
+            )
+        table[name] = wanted(value)
+    return table

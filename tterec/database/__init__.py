@@ -1,0 +1,1 @@
+"""Reaching a Postgres and keeping its schema."""

@@ -1,0 +1,45 @@
+"""The SQL functions that other programs call: the files of `sql/functions/`, in name order."""
+
+from __future__ import annotations
+
+import hashlib
+
+from psycopg import sql
+
+from tterec.database.connection import Connection
+from tterec.database.pgvector import extension_schema
+from tterec.database.resources import directory
+
+
+def bodies() -> list[str]:
+    """The files' texts. `@extension@` in them stands for the schema of the type `vector`."""
+    files = sorted((directory("sql") / "functions").glob("*.sql"))
+    return [file.read_text(encoding="utf-8") for file in files]
+
+
+def fingerprint() -> str:
+    """SHA-256 of all bodies, as hexadecimal digits."""
+    return hashlib.sha256("\0".join(bodies()).encode()).hexdigest()
+
+
+def apply(connection: Connection) -> None:
+    """(Re-)create every function, in the caller's transaction."""
+    # A role that is not superuser may name hnsw.* settings only once the library is loaded.
+    schema = extension_schema(connection)
+    connection.execute(sql.SQL("SELECT '[1]'::{}.vector").format(schema))
+    quoted = schema.as_string(connection)
+    for body in bodies():
+        connection.execute(body.replace("@extension@", quoted).encode())
+    connection.execute(
+        "INSERT INTO tterec.schema_state (key, value) VALUES ('functions_sha256', %s)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (fingerprint(),),
+    )
+
+
+def applied(connection: Connection) -> bool:
+    """Whether the database has the functions of this version."""
+    row = connection.execute(
+        "SELECT value FROM tterec.schema_state WHERE key = 'functions_sha256'"
+    ).fetchone()
+    return row == (fingerprint(),)

@@ -1,0 +1,172 @@
+"""The tables of the schema `tterec`, described once: `tterec db check` compares them."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+
+SCHEMA = "tterec"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    },
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", BigInteger, Identity(), primary_key=True),
+    Column("location", Text),
+    Column("age", SmallInteger),
+)
+
+books = Table(
+    "books",
+    metadata,
+    Column("book_id", BigInteger, Identity(), primary_key=True),
+    Column("isbn", Text, nullable=False, unique=True),
+    Column("title", Text),
+    Column("author", Text),
+    Column("publisher", Text),
+    Column("year", SmallInteger),
+    Column("image_url_s", Text),
+    Column("image_url_m", Text),
+    Column("image_url_l", Text),
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column(
+        "user_id", BigInteger, ForeignKey(users.c.user_id, ondelete="CASCADE"), primary_key=True
+    ),
+    Column(
+        "book_id",
+        BigInteger,
+        ForeignKey(books.c.book_id, ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    ),
+    # NULL: interacted without rating. NaN fails the check: to Postgres it is above every number.
+    Column("rating", REAL, CheckConstraint("rating >= 0 AND rating <= 10", name="rating")),
+    Column("rated_at", DateTime(timezone=True), server_default=text("now()")),
+)
+
+rejected_rows = Table(
+    "rejected_rows",
+    metadata,
+    Column("rejected_id", BigInteger, Identity(), primary_key=True),
+    Column("file", Text, nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("raw_md5", Text, nullable=False),  # raw may exceed what an index entry can hold
+    Column("rejected_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    UniqueConstraint("file", "line", "raw_md5"),
+)
+
+user_keys = Table(
+    "user_keys",
+    metadata,
+    Column("user_id", BigInteger, Identity(), primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+)
+
+item_keys = Table(
+    "item_keys",
+    metadata,
+    Column("item_id", BigInteger, Identity(), primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("generation", Integer, Identity(), primary_key=True),
+    Column(
+        "status",
+        Text,
+        CheckConstraint("status IN ('building', 'ready', 'failed', 'pruned')", name="status"),
+        nullable=False,
+    ),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("objective", Text, nullable=False),
+    Column("dim", Integer),
+    Column("normalised", Boolean),
+    Column("max_history", Integer),
+    Column("history_weights", ARRAY(REAL)),
+    Column("default_profile", ARRAY(REAL)),
+    Column("ef_search", Integer),
+    Column("seed", BigInteger, nullable=False),
+    Column("config", JSONB, nullable=False),
+    Column("sources", JSONB, nullable=False),
+    Column("features", JSONB),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("watermark", DateTime(timezone=True)),
+    Column("metrics", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("versions", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("weights", LargeBinary),
+)
+
+active_model = Table(
+    "active_model",
+    metadata,
+    Column(
+        "only_row",
+        Boolean,
+        CheckConstraint("only_row", name="only_row"),
+        primary_key=True,
+        server_default=text("true"),
+    ),
+    Column("generation", Integer, ForeignKey(models.c.generation), nullable=False),
+    Column("previous_generation", Integer, ForeignKey(models.c.generation)),
+    Column("promoted_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+item_popularity = Table(
+    "item_popularity",
+    metadata,
+    Column(
+        "generation", Integer, ForeignKey(models.c.generation, ondelete="CASCADE"), primary_key=True
+    ),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("interactions", Integer, nullable=False),
+    Column("ratings", Integer, nullable=False),
+    Column("mean_rating", REAL),
+    Column("score", REAL, nullable=False),
+)
+Index(
+    "item_popularity_rank_idx",
+    item_popularity.c.generation,
+    item_popularity.c.score.desc(),
+    item_popularity.c.item_id,
+)
+
+schema_state = Table(
+    "schema_state",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

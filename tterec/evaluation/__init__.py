@@ -1,0 +1,23 @@
+"""Splits and metrics: pure functions on NumPy arrays."""
+
+from tterec.evaluation.metrics import (
+    average_precision_at_k,
+    mae,
+    ndcg_at_k,
+    precision_at_k,
+    recall_at_k,
+    reciprocal_rank,
+    rmse,
+)
+from tterec.evaluation.splits import validation_split
+
+__all__ = [
+    "average_precision_at_k",
+    "mae",
+    "ndcg_at_k",
+    "precision_at_k",
+    "recall_at_k",
+    "reciprocal_rank",
+    "rmse",
+    "validation_split",
+]

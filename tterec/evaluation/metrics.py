@@ -1,0 +1,118 @@
+"""Metrics of ranked lists and of predicted ratings, per user, before any mean.
+
+Ranked lists are item ids, best first, one row a user: int64 (users, length), padded with -1
+where a list is shorter. Relevance is binary: `relevant` holds one collection of item ids a user.
+A user without relevant items has no defined value: NaN, to be left out of a mean (np.nanmean).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.errors import InvalidArgument
+
+PADDING = -1
+
+
+def ndcg_at_k(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.float64]:
+    """Normalised discounted cumulative gain of the first k, 0-1, shape (users,).
+
+    Σ hit_r / log2(r + 1) over ranks r = 1..k, divided by its greatest possible value
+    (Järvelin & Kekäläinen 2002, with binary gain).
+    """
+    hits = hits_at_k(ranked, relevant, k)
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    best = np.concatenate([[0.0], np.cumsum(discounts)])
+    ideal = best[np.minimum(_counts(relevant), k)]
+    return _ratio(hits @ discounts, ideal)
+
+
+def recall_at_k(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.float64]:
+    """Share of a user's relevant items that are among the first k, 0-1, shape (users,)."""
+    return _ratio(hits_at_k(ranked, relevant, k).sum(axis=1), _counts(relevant))
+
+
+def precision_at_k(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.float64]:
+    """Share of the k places that hold relevant items, 0-1, shape (users,)."""
+    hits = hits_at_k(ranked, relevant, k).sum(axis=1)
+    return _ratio(hits, np.where(_counts(relevant) > 0, k, 0))
+
+
+def average_precision_at_k(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.float64]:
+    """Mean over the relevant items of the precision at their rank, 0-1, shape (users,).
+
+    Divided by min(k, number of relevant items), so that a perfect list has 1.
+    """
+    hits = hits_at_k(ranked, relevant, k)
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
+    return _ratio((hits * precisions).sum(axis=1), np.minimum(_counts(relevant), k))
+
+
+def reciprocal_rank(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.float64]:
+    """One over the rank of the first relevant item among the first k, else 0, shape (users,)."""
+    hits = hits_at_k(ranked, relevant, k)
+    first = np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0)
+    return np.where(_counts(relevant) > 0, first, np.nan)
+
+
+def hits_at_k(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.bool_]:
+    """Whether each of the first k places holds a relevant item: bool (users, k)."""
+    if k < 1:
+        raise InvalidArgument(f"k = {k} is out of range; a metric needs k of at least 1")
+    if len(ranked) != len(relevant):
+        raise InvalidArgument(
+            f"{len(ranked)} ranked lists but {len(relevant)} users' relevant items; pass one each"
+        )
+    hits = np.zeros((len(ranked), k), dtype=bool)
+    for row, (items, wanted) in enumerate(zip(ranked[:, :k].tolist(), relevant, strict=True)):
+        known = set(wanted)
+        hits[row, : len(items)] = [item != PADDING and item in known for item in items]
+    return hits
+
+
+def rmse(predicted: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
+    """Root of the mean squared difference of predicted and actual ratings; NaN for none."""
+    errors = _differences(predicted, actual)
+    return float(np.sqrt(np.mean(errors**2))) if errors.size else float("nan")
+
+
+def mae(predicted: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
+    """Mean absolute difference of predicted and actual ratings; NaN for none."""
+    errors = _differences(predicted, actual)
+    return float(np.mean(np.abs(errors))) if errors.size else float("nan")
+
+
+def _differences(
+    predicted: NDArray[np.floating], actual: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    if predicted.shape != actual.shape:
+        raise InvalidArgument(
+            f"{predicted.shape} predictions for {actual.shape} ratings; pass one each"
+        )
+    difference: NDArray[np.float64] = predicted.astype(np.float64) - actual.astype(np.float64)
+    return difference
+
+
+def _counts(relevant: Sequence[Collection[int]]) -> NDArray[np.int64]:
+    return np.array([len(set(items)) for items in relevant], dtype=np.int64)
+
+
+def _ratio(values: NDArray[np.generic], whole: NDArray[np.generic]) -> NDArray[np.float64]:
+    result = np.full(len(values), np.nan)
+    np.divide(values, whole, out=result, where=whole > 0)
+    return result

@@ -1,0 +1,1 @@
+"""Exact scoring and ranking: pure functions on NumPy arrays."""

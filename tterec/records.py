@@ -1,0 +1,151 @@
+"""The data classes that cross rooms. Frozen; arrays in them are not to be written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Source = Literal["history", "profile", "popular", "weighted-average", "cluster"]
+Kind = Literal["number", "text", "text[]", "vector", "boolean", "date"]
+
+UNRATED_BUCKET = 11
+"""Index of the history weight of an interaction without a rating; 0-10 are the ratings'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a long verb: `done` of `total` units of `stage`; or a line to print.
+
+    `total` is None while it is unknown. A `message` is a line for the log, shown as it is.
+    """
+
+    stage: str
+    done: int = 0
+    total: int | None = None
+    message: str | None = None
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def ignore(_: Progress) -> None:
+    """The progress callback of a caller who does not watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One line of a ranked list; the columns of `tterec.recommend()` in SQL.
+
+    `score` is what the list is ordered by. `similarity` is the inner product of the user's and
+    the book's vector, None where no vector was involved (popular books).
+    """
+
+    rank: int
+    book_id: int
+    isbn: str
+    title: str | None
+    score: float
+    similarity: float | None
+    source: Source
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Users' interactions with items; one entry a (user, item) pair.
+
+    user_ids, item_ids: int64 (n,). ratings: float32 (n,), 0-10, NaN where the user interacted
+    without rating. rated_at: float64 (n,), seconds since 1970, NaN where unknown.
+    """
+
+    user_ids: NDArray[np.int64]
+    item_ids: NDArray[np.int64]
+    ratings: NDArray[np.float32]
+    rated_at: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature column, one value a row of its table.
+
+    kind 'number': float64 (n,), NaN for NULL. 'date': float64 (n,), days since 1970, NaN for
+    NULL. 'boolean': float64 (n,), 1, 0 or NaN. 'text': object (n,) of str or None.
+    'text[]': object (n,) of list[str] or None. 'vector': float32 (n, width), NaN rows for NULL.
+    """
+
+    name: str
+    kind: Kind
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Users or items with their feature columns. ids: int64 (n,), unique, ascending."""
+
+    ids: NDArray[np.int64]
+    columns: tuple[Column, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class TrainedVectors:
+    """What a generation publishes. All vectors float32, d-dimensional.
+
+    item_ids: int64 (n,), with item_embeddings (n, d) and history_vectors (n, d).
+    user_ids: int64 (m,), with profile_vectors (m, d): the profile part of the user tower.
+    default_profile: (d,), for a user who is in no table. history_weights: float64 (12,), by
+    rating bucket 0-10 and, last, unrated. `normalised`: user vectors are divided by their norm
+    (and item_embeddings have norm 1).
+    """
+
+    item_ids: NDArray[np.int64]
+    item_embeddings: NDArray[np.float32]
+    history_vectors: NDArray[np.float32]
+    user_ids: NDArray[np.int64]
+    profile_vectors: NDArray[np.float32]
+    default_profile: NDArray[np.float32]
+    history_weights: NDArray[np.float64]
+    normalised: bool
+    max_history: int
+
+    @property
+    def dim(self) -> int:
+        """The number of dimensions d."""
+        return int(self.item_embeddings.shape[1])
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A training run's result: vectors to publish, and the towers that made them.
+
+    `weights` are safetensors bytes; `features` is the JSON-able feature specification that,
+    with the weights, embeds any user or item again. `metrics` are plain numbers.
+    """
+
+    vectors: TrainedVectors
+    weights: bytes
+    features: dict[str, Any]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationInfo:
+    """One row of the registry, as `tterec models list` shows it."""
+
+    generation: int
+    status: str
+    active: bool
+    created_at: str
+    objective: str
+    dim: int | None
+    counts: dict[str, Any]
+    metrics: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Candidate indexes behind one small interface."""

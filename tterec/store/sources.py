@@ -1,0 +1,151 @@
+"""The source views: three queries, by default over our own tables, through which all is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from tterec import errors
+from tterec.database.connection import Connection
+from tterec.database.resources import directory
+
+NAMES = ("interactions", "users", "items")
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The bodies of the three source views, as SQL text without a closing semicolon."""
+
+    interactions: str
+    users: str
+    items: str
+
+    def body(self, name: str) -> str:
+        """The query called `interactions`, `users` or `items`."""
+        return str(getattr(self, name))
+
+
+def default_queries() -> Queries:
+    """The files of `sql/training/`, as they are now."""
+    folder = directory("sql") / "training"
+    return Queries(*(cleaned((folder / f"{n}.sql").read_text(encoding="utf-8")) for n in NAMES))
+
+
+def cleaned(text: str) -> str:
+    """A query as a view's body: no surrounding blanks, no closing semicolon."""
+    return text.strip().rstrip(";").rstrip()
+
+
+def current_queries(connection: Connection) -> Queries | None:
+    """The bodies that the views have now; None before the first set_sources."""
+    rows = connection.execute(
+        "SELECT key, value FROM tterec.schema_state WHERE key LIKE 'source\\_%'"
+    ).fetchall()
+    values: dict[str, str] = dict(rows)
+    if not values:
+        return None
+    return Queries(*(values[f"source_{name}"] for name in NAMES))
+
+
+def install(connection: Connection) -> None:
+    """Create the views where there are none; follow an edited default, keep a shop's own."""
+    current, default = current_queries(connection), default_queries()
+    if current == default:
+        return
+    custom = connection.execute(
+        "SELECT value = 'custom' FROM tterec.schema_state WHERE key = 'sources'"
+    ).fetchone()
+    if custom != (True,):
+        set_sources(connection, default)
+
+
+def set_sources(connection: Connection, queries: Queries) -> None:
+    """(Re-)create the source views and the two views with bigint ids over them.
+
+    Runs in the caller's transaction: readers see the old views or the new ones. Raises
+    SourceError, naming the query, where one is not valid or lacks a column.
+    """
+    connection.execute(
+        "DROP VIEW IF EXISTS tterec.interactions, tterec.catalogue, tterec.source_interactions,"
+        " tterec.source_users, tterec.source_items"
+    )
+    for name in NAMES:
+        try:
+            with connection.transaction():
+                connection.execute(
+                    f"CREATE VIEW tterec.source_{name} AS\n{queries.body(name)}\n".encode()
+                )
+        except pg.Error as error:
+            said = " ".join(str(error).split())
+            raise errors.SourceError(f"the {name} query is refused by Postgres: {said}") from error
+    columns = {name: view_columns(connection, name) for name in NAMES}
+    connection.execute(_interactions_view(columns))
+    connection.execute(_catalogue_view(columns["items"]))
+    origin = "default" if queries == default_queries() else "custom"
+    for key, value in [("sources", origin)] + [(f"source_{n}", queries.body(n)) for n in NAMES]:
+        connection.execute(
+            "INSERT INTO tterec.schema_state (key, value) VALUES (%s, %s)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+
+def view_columns(connection: Connection, name: str) -> dict[str, str]:
+    """Column names of a source view, in order, with their SQL types (`text`, `bigint`, ...)."""
+    rows = connection.execute(
+        "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (f"tterec.source_{name}",),
+    ).fetchall()
+    return dict(rows)
+
+
+INTEGER_TYPES = ("smallint", "integer", "bigint")
+TEXT_TYPES = ("text", "character varying", "character", "uuid")
+
+
+def is_text_id(columns: dict[str, str], name: str, column: str) -> bool:
+    """Whether an id column is text, to be mapped to bigint. Raises SourceError if unusable."""
+    kind = columns.get(column)
+    if kind is None:
+        raise errors.SourceError(
+            f"the {name} query returns no column {column}; it returns {', '.join(columns)}"
+        )
+    if kind not in INTEGER_TYPES + TEXT_TYPES:
+        raise errors.SourceError(
+            f"{column} of the {name} query is {kind}; cast it to bigint or text"
+        )
+    return kind in TEXT_TYPES
+
+
+def _interactions_view(columns: dict[str, dict[str, str]]) -> sql.Composed:
+    mine = columns["interactions"]
+    joins, ids = [], []
+    for column, table in (("user_id", "user_keys"), ("item_id", "item_keys")):
+        if is_text_id(mine, "interactions", column):
+            joins.append(f" JOIN tterec.{table} ON {table}.key = s.{column}::text")
+            ids.append(f"{table}.{column}")
+        else:
+            ids.append(f"s.{column}::bigint")
+    rated_at = "s.rated_at::timestamptz" if "rated_at" in mine else "NULL::timestamptz"
+    return sql.SQL(  # every part is ours, none is a caller's
+        "CREATE VIEW tterec.interactions AS SELECT "
+        f"{ids[0]} AS user_id, {ids[1]} AS item_id, s.rating::real AS rating,"
+        f" {rated_at} AS rated_at FROM tterec.source_interactions s{''.join(joins)}"
+    ).format()
+
+
+def _catalogue_view(items: dict[str, str]) -> sql.Composed:
+    title = "s.title::text" if "title" in items else "NULL::text"
+    if is_text_id(items, "items", "item_id"):
+        id_, key = "item_keys.item_id", "item_keys.key"
+        join = " JOIN tterec.item_keys ON item_keys.key = s.item_id::text"
+    else:
+        id_, key, join = "s.item_id::bigint", "s.item_id::text", ""
+    isbn = "s.isbn::text" if "isbn" in items else key
+    return sql.SQL(
+        f"CREATE VIEW tterec.catalogue AS SELECT {id_} AS item_id, {isbn} AS isbn,"
+        f" {title} AS title FROM tterec.source_items s{join}"
+    ).format()

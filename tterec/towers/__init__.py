@@ -1,0 +1,1 @@
+"""The two towers: everything that speaks torch."""
