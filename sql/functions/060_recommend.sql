@@ -1,0 +1,145 @@
+-- What other programs call. The caller's rights apply (SECURITY INVOKER), nothing is written, and
+-- the caller's settings are as before on return.
+
+CREATE OR REPLACE FUNCTION tterec.recommend(
+    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted int := tterec.checked_k(k);
+    seen record;
+    embedded record;
+    excluded bigint[] := '{}';
+BEGIN
+    SELECT h.items, h.ratings INTO seen FROM tterec.history(recommend.user_id) h;
+    IF exclude_rated IS DISTINCT FROM false THEN
+        excluded := seen.items;
+    END IF;
+    SELECT * INTO embedded FROM tterec.embed(recommend.user_id, seen.items, seen.ratings);
+    IF embedded.vector IS NULL THEN
+        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded);
+    ELSE
+        RETURN QUERY SELECT * FROM tterec.nearest(
+            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search,
+            CASE WHEN embedded.history > 0 THEN 'history' ELSE 'profile' END);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION tterec.recommend(bigint, int, boolean) IS
+    'The k best books for a user. Example: SELECT * FROM tterec.recommend(123)';
+
+CREATE OR REPLACE FUNCTION tterec.recommend(
+    user_id text, k int DEFAULT 10, exclude_rated boolean DEFAULT true)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE sql STABLE ROWS 10
+AS $$
+    SELECT * FROM tterec.recommend(tterec.user_id_of(user_id), k, exclude_rated)
+$$;
+
+COMMENT ON FUNCTION tterec.recommend(text, int, boolean) IS
+    'The k best books for a user with a text id. Example: SELECT * FROM tterec.recommend(''anna'')';
+
+CREATE OR REPLACE FUNCTION tterec.user_vector(user_id bigint) RETURNS @extension@.vector
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.vector
+    FROM tterec.history(user_id) h, LATERAL tterec.embed(user_id, h.items, h.ratings) e
+$$;
+
+COMMENT ON FUNCTION tterec.user_vector(bigint) IS
+    'A user''s vector as of now; NULL for an unknown user. Its inner products are similarities.';
+
+CREATE OR REPLACE FUNCTION tterec.recommend_for_books(
+    isbns text[], ratings real[] DEFAULT NULL, k int DEFAULT 10)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted int := tterec.checked_k(k);
+    given record;
+    embedded record;
+BEGIN
+    IF cardinality(recommend_for_books.ratings) <> cardinality(isbns) THEN
+        RAISE EXCEPTION '% isbns but % ratings; pass one rating an isbn, NULL where there is none',
+            cardinality(isbns), cardinality(recommend_for_books.ratings)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF EXISTS (SELECT FROM unnest(recommend_for_books.ratings) r WHERE NOT r BETWEEN 0 AND 10) THEN
+        RAISE EXCEPTION 'a rating is not between 0 and 10; pass NULL for a book without rating'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- A book named twice counts once, with its higher rating.
+    SELECT coalesce(array_agg(b.item_id ORDER BY b.rating DESC NULLS LAST, b.item_id), '{}') AS items,
+        coalesce(array_agg(b.rating ORDER BY b.rating DESC NULLS LAST, b.item_id), '{}') AS ratings
+    INTO given
+    FROM (
+        SELECT c.item_id, max(g.rating) AS rating
+        FROM unnest(isbns, recommend_for_books.ratings) AS g (isbn, rating)
+            JOIN tterec.catalogue c ON c.isbn = g.isbn
+        GROUP BY c.item_id
+    ) b;
+    SELECT * INTO embedded FROM tterec.embed(NULL, given.items, given.ratings);
+    IF embedded.vector IS NULL THEN
+        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, given.items);
+    ELSE
+        RETURN QUERY SELECT * FROM tterec.nearest(
+            embedded.generation, embedded.vector, wanted, given.items, embedded.ef_search,
+            'history');
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION tterec.recommend_for_books(text[], real[], int) IS
+    'The k best books for a reader of these. Example: SELECT * FROM tterec.recommend_for_books(ARRAY[''0439064864''], ARRAY[9])';
+
+-- PL/pgSQL, unlike SQL, cannot have an argument named as a column of the result.
+CREATE OR REPLACE FUNCTION tterec.similar_to(book text, k int)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    wanted int := tterec.checked_k(k);
+    asked bigint;
+    model record;
+    embedding @extension@.vector;
+BEGIN
+    SELECT min(c.item_id) INTO asked FROM tterec.catalogue c WHERE c.isbn = book;
+    IF asked IS NULL THEN
+        RAISE EXCEPTION 'there is no book with ISBN % in the catalogue', coalesce(book, 'NULL')
+            USING ERRCODE = 'no_data_found',
+                HINT = 'Look it up: SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE ''%word%''';
+    END IF;
+    SELECT m.generation, m.ef_search INTO model
+    FROM tterec.active_model a JOIN tterec.models m ON m.generation = a.generation;
+    IF FOUND THEN
+        EXECUTE format('SELECT embedding FROM tterec.item_vectors_%s WHERE item_id = $1',
+            model.generation) INTO embedding USING asked;
+    END IF;
+    IF embedding IS NULL THEN  -- the book is newer than the live generation
+        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, ARRAY[asked]);
+    ELSE
+        RETURN QUERY SELECT * FROM tterec.nearest(
+            model.generation, embedding, wanted, ARRAY[asked], model.ef_search, 'history');
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tterec.similar_books(isbn text, k int DEFAULT 10)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE sql STABLE ROWS 10
+AS $$ SELECT * FROM tterec.similar_to(isbn, k) $$;
+
+COMMENT ON FUNCTION tterec.similar_books(text, int) IS
+    'The k books nearest to a book. Example: SELECT * FROM tterec.similar_books(''0439064864'')';

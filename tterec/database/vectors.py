@@ -1,0 +1,88 @@
+"""Vectors on the wire: the one place where pgvector's bytes become NumPy arrays and back.
+
+A vector's binary form is its dimension and a zero as big-endian int16, then big-endian float32s.
+A row of a generation's tables, `(bigint, vector)`, has the same length whatever it holds, so a
+binary COPY stream is a NumPy record array and is converted in one step, not a row at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
+_TRAILER = b"\xff\xff"
+_HEADER_BYTES = 4  # of one vector: dimension and zero
+_ROWS_A_CHUNK = 16_384
+
+
+def _record(dim: int) -> np.dtype[np.void]:
+    """One row (bigint, vector(dim)) of a binary COPY."""
+    return np.dtype(
+        [
+            ("fields", ">i2"),
+            ("id_bytes", ">i4"),
+            ("id", ">i8"),
+            ("vector_bytes", ">i4"),
+            ("dim", ">i2"),
+            ("zero", ">i2"),
+            ("vector", ">f4", (dim,)),
+        ]
+    )
+
+
+def to_copy(ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> Iterator[bytes]:
+    """The stream for `COPY table (id, vector) FROM STDIN (FORMAT binary)`, in chunks.
+
+    ids (n,), matrix (n, d). Write each chunk with `copy.write(chunk)`; no types need setting.
+    """
+    dim = matrix.shape[1]
+    yield _SIGNATURE
+    for start in range(0, len(ids), _ROWS_A_CHUNK):
+        part = slice(start, start + _ROWS_A_CHUNK)
+        rows = np.empty(len(ids[part]), dtype=_record(dim))
+        rows["fields"], rows["id_bytes"], rows["id"] = 2, 8, ids[part]
+        rows["vector_bytes"], rows["dim"], rows["zero"] = _HEADER_BYTES + 4 * dim, dim, 0
+        rows["vector"] = matrix[part]
+        yield rows.tobytes()
+    yield _TRAILER
+
+
+def from_copy(
+    chunks: Iterable[bytes | bytearray | memoryview], dim: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Ids (n,) and vectors (n, dim) of `COPY (SELECT id, vector …) TO STDOUT (FORMAT binary)`.
+
+    No id and no vector may be NULL. Raises ValueError where the stream is something else.
+    """
+    stream = bytearray()
+    for chunk in chunks:
+        stream += chunk
+    record = _record(dim)
+    size = len(stream) - len(_SIGNATURE) - len(_TRAILER)
+    if size % record.itemsize or not stream.startswith(_SIGNATURE):
+        raise ValueError(f"not a binary COPY of (bigint, vector({dim}))")
+    rows = np.frombuffer(
+        stream, dtype=record, count=size // record.itemsize, offset=len(_SIGNATURE)
+    )
+    if not (rows["dim"] == dim).all():
+        raise ValueError(f"vectors of other than {dim} dimensions")
+    return rows["id"].astype(np.int64), rows["vector"].astype(np.float32)
+
+
+def decode(values: Sequence[Any], dim: int) -> NDArray[np.float32]:
+    """Vectors (n, dim) of the bytes that a query with `binary=True` returns for a vector column."""
+    joined = b"".join(values)
+    width = _HEADER_BYTES + 4 * dim
+    if len(joined) != width * len(values):
+        raise ValueError(f"vectors of other than {dim} dimensions")
+    rows = np.frombuffer(joined, dtype=np.uint8).reshape(len(values), width)
+    return rows[:, _HEADER_BYTES:].copy().view(">f4").astype(np.float32)
+
+
+def to_text(vector: NDArray[np.floating]) -> str:
+    """A vector (d,), rounded to float32, as the parameter of a query: write `%s::vector`."""
+    return f"[{','.join(map(str, vector.astype(np.float32).tolist()))}]"
