@@ -39,6 +39,9 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
     named = environ.get(HOME_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
+    if os.name == "posix" and os.geteuid() == 0:
+        # Postgres refuses to run as root, and the account that runs it has no way into /root.
+        return Path("/var/lib/tterec")
     from platformdirs import user_data_path
 
     return user_data_path("tterec", appauthor=False)
@@ -47,35 +50,55 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
 def database_target(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> Target:
     """Decide which database is meant, by precedence: flag, environment, PG* variables, embedded.
 
-    An empty PG* environment conninfo ("") makes libpq read those variables itself.
+    The URL "" stands for the PG* variables: libpq reads them itself. Raises ConfigError for a
+    URL that libpq would misread.
     """
     if flag:
-        return Target(_libpq_url(flag), "--database-url")
+        return Target(_libpq_url(flag, "--database-url"), "--database-url")
     for name in URL_VARIABLES:
         if environ.get(name):
-            return Target(_libpq_url(environ[name]), name)
+            return Target(_libpq_url(environ[name], name), name)
     named = [name for name in PG_VARIABLES if environ.get(name)]
     if named:
         return Target("", " ".join(named))
     return Target(None, "default")
 
 
-def _libpq_url(url: str) -> str:
+URL_FORM = (
+    "write postgresql://user:password@host:5432/database, in the password "
+    "%40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %"
+)
+
+
+def _libpq_url(url: str, origin: str) -> str:
     # SQLAlchemy users write postgresql+psycopg://; libpq knows only the plain scheme.
-    plain = re.sub(r"^postgres(?:ql)?(?:\+\w+)?://", "postgresql://", url)
-    if not plain.startswith("postgresql://") and "=" not in plain:
-        raise ConfigError(
-            f"the database URL {mask_password(url)!r} is not one of Postgres; "
-            "write postgresql://user:password@host:5432/database"
-        )
+    plain, urls = re.subn(r"^postgres(?:ql)?(?:\+\w+)?://", "postgresql://", url)
+    # Neither message shows the value: what cannot be read cannot be masked either.
+    if not urls and (re.match(r"\w+:", url) or "=" not in url):
+        raise ConfigError(f"the database URL ({origin}) is not one of Postgres; {URL_FORM}")
+    if urls and _is_misread(plain.removeprefix("postgresql://")):
+        raise ConfigError(f"the database URL ({origin}) cannot be read; {URL_FORM}")
     return plain
+
+
+def _is_misread(rest: str) -> bool:
+    """Whether libpq would take a part of an unescaped password for a host, port or path."""
+    path = rest.partition("?")[0]
+    authority, _, name = path.partition("/")
+    hosts = re.sub(r"\[[^]]*\]", "", authority.rpartition("@")[2]).split(",")  # less IPv6
+    return (
+        authority.count("@") > 1
+        or "@" in name
+        or any(not re.fullmatch(r"[^:]*(:\d*)?", host) for host in hosts)
+        or re.search(r"%(?![0-9A-Fa-f]{2})", rest) is not None
+    )
 
 
 def mask_password(url: str) -> str:
     """The URL or conninfo with its password replaced by ***, for people and logs."""
-    masked = re.sub(r"(://[^:@/?]*:).*(@)", r"\1***\2", url)
-    masked = re.sub(r"([?&]password=)[^&]*", r"\1***", masked)
-    return re.sub(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", masked)
+    masked = re.sub(r"(?s)(://[^:@/?]*:).*(@)", r"\1***\2", url)
+    masked = re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", masked)
+    return re.sub(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&*]\S*)", r"\1***", masked)
 
 
 @dataclass(frozen=True, slots=True)

