@@ -26,6 +26,11 @@ class Queries:
         """The query called `interactions`, `users` or `items`."""
         return str(getattr(self, name))
 
+    @property
+    def origin(self) -> str:
+        """'default' for the queries that tterec brings, 'custom' for a shop's own."""
+        return "default" if self == default_queries() else "custom"
+
 
 def default_queries() -> Queries:
     """The files of `sql/training/`, as they are now."""
@@ -83,8 +88,9 @@ def set_sources(connection: Connection, queries: Queries) -> None:
     columns = {name: view_columns(connection, name) for name in NAMES}
     connection.execute(_interactions_view(columns))
     connection.execute(_catalogue_view(columns["items"]))
-    origin = "default" if queries == default_queries() else "custom"
-    for key, value in [("sources", origin)] + [(f"source_{n}", queries.body(n)) for n in NAMES]:
+    for key, value in [("sources", queries.origin)] + [
+        (f"source_{n}", queries.body(n)) for n in NAMES
+    ]:
         connection.execute(
             "INSERT INTO tterec.schema_state (key, value) VALUES (%s, %s)"
             " ON CONFLICT (key) DO UPDATE SET value = excluded.value",

@@ -1,0 +1,58 @@
+"""Advisory locks, by which tterec's processes agree on who does what.
+
+They belong to a session or a transaction, so a killed process leaves none behind. They need a
+connection of one's own: behind a pooler in transaction mode, connect to the server directly.
+"""
+
+from __future__ import annotations
+
+from tterec import errors
+from tterec.database.connection import Connection
+
+# Any two constants will do, as long as every tterec takes the same ones.
+_TRAINING = 0x7474_7261_696E  # "ttrain"
+_PROMOTION = 0x7474_7072_6F6D  # "ttprom"
+_BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
+
+# Promotions take milliseconds: who waits longer waits for a reader of the views or a dump.
+PROMOTION_TIMEOUT = "10s"
+
+
+def hold_training(connection: Connection) -> None:
+    """Be the one process that trains, until this connection closes. Raises Busy."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_TRAINING,)).fetchone()
+    if row != (True,):
+        raise errors.Busy(
+            "another `tterec train` is running on this database; wait for it, or see what it "
+            "does with: tterec models list"
+        )
+
+
+def hold_building(connection: Connection, generation: int) -> None:
+    """Mark a generation as being built by this connection, until it closes.
+
+    Called in the transaction that inserts the registry row, so nobody sees the one without
+    the other.
+    """
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", (_BUILDING_CLASS, generation))
+
+
+def is_building(connection: Connection, generation: int) -> bool:
+    """Whether the process that builds the generation still lives.
+
+    Where it does not, this transaction is now the only one that may clear up after it.
+    """
+    row = connection.execute(
+        "SELECT NOT pg_try_advisory_xact_lock(%s, %s)", (_BUILDING_CLASS, generation)
+    ).fetchone()
+    return row == (True,)
+
+
+def await_promotion(connection: Connection) -> None:
+    """Wait to be the one transaction that decides which generation is live.
+
+    Every lock that this transaction waits for from here on is given up after
+    PROMOTION_TIMEOUT, with the driver's LockNotAvailable.
+    """
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", (PROMOTION_TIMEOUT,))
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PROMOTION,))

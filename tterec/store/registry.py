@@ -1,0 +1,140 @@
+"""What the registry knows of the generations, read only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from tterec import errors
+from tterec.config import TrainingConfig
+from tterec.database.connection import Connection
+from tterec.records import GenerationInfo
+from tterec.store import sources
+from tterec.store.sources import Queries
+
+_INFO = (
+    "SELECT m.generation, m.status, a.generation IS NOT NULL, m.created_at, m.objective, m.dim,"
+    " m.counts, m.metrics FROM tterec.models m"
+    " LEFT JOIN tterec.active_model a ON a.generation = m.generation"
+)
+
+
+@dataclass(frozen=True)
+class StoredTowers:
+    """What embeds users and items again: safetensors bytes, features, and the settings."""
+
+    weights: bytes
+    features: dict[str, Any]
+    config: TrainingConfig
+
+
+def list_generations(connection: Connection) -> list[GenerationInfo]:
+    """All generations, the oldest first."""
+    rows = connection.execute(f"{_INFO} ORDER BY m.generation".encode()).fetchall()
+    return [_info(row) for row in rows]
+
+
+def info(connection: Connection, generation: int) -> GenerationInfo:
+    """One generation in short. Raises UnknownGeneration."""
+    row = connection.execute(f"{_INFO} WHERE m.generation = %s".encode(), (generation,)).fetchone()
+    if row is None:
+        raise _unknown(generation)
+    return _info(row)
+
+
+def _info(row: tuple[Any, ...]) -> GenerationInfo:
+    generation, status, active, created_at, *rest = row
+    return GenerationInfo(
+        generation, status, active, created_at.isoformat(timespec="seconds"), *rest
+    )
+
+
+def show(connection: Connection, generation: int) -> dict[str, Any]:
+    """Everything about a generation but its vectors and weights; JSON-able. UnknownGeneration."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            "SELECT m.generation, status, a.generation IS NOT NULL AS active,"
+            " a.previous_generation IS NOT DISTINCT FROM m.generation AS previous, created_at,"
+            " finished_at, objective, dim, normalised, max_history, history_weights, ef_search,"
+            " seed, watermark, counts, metrics, versions, config, sources,"
+            " octet_length(weights) AS weights_bytes"
+            " FROM tterec.models m LEFT JOIN tterec.active_model a ON a.generation = m.generation"
+            " WHERE m.generation = %s",
+            (generation,),
+        ).fetchone()
+    if row is None:
+        raise _unknown(generation)
+    for name in ("created_at", "finished_at", "watermark"):
+        row[name] = row[name] and row[name].isoformat(timespec="seconds")
+    return row
+
+
+def live(connection: Connection) -> int | None:
+    """The number of the live generation."""
+    row = connection.execute("SELECT generation FROM tterec.active_model").fetchone()
+    return None if row is None else int(row[0])
+
+
+def queries(connection: Connection, generation: int) -> Queries | None:
+    """The queries that the views have while this generation is live; None if it names none.
+
+    A generation trained from the default queries is served by the defaults of this version.
+    """
+    described = _sources(connection, generation)
+    if described.get("origin") == "default":
+        return sources.default_queries()
+    if not described.keys() >= set(sources.NAMES):
+        return None
+    return Queries(*(described[name] for name in sources.NAMES))
+
+
+def last_kinds(connection: Connection) -> tuple[int, dict[str, dict[str, str]]] | None:
+    """The live generation, else the newest ready one, and its sources' column kinds."""
+    row = connection.execute(
+        "SELECT m.generation, m.sources -> 'kinds' FROM tterec.models m"
+        " LEFT JOIN tterec.active_model a ON a.generation = m.generation"
+        " WHERE m.status = 'ready' ORDER BY a.generation, m.generation DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else (int(row[0]), row[1] or {})
+
+
+def towers(connection: Connection, generation: int | None = None) -> StoredTowers:
+    """The towers of a generation, by default the live one.
+
+    Raises NoActiveModel if none is live and UnknownGeneration if there are no such towers.
+    """
+    if generation is None:
+        generation = live(connection)
+        if generation is None:
+            raise errors.NoActiveModel
+    row = connection.execute(
+        "SELECT weights, features, config, status FROM tterec.models WHERE generation = %s",
+        (generation,),
+        binary=True,  # half the bytes of the text format
+    ).fetchone()
+    if row is None:
+        raise _unknown(generation)
+    weights, features, config, status = row
+    if weights is None:
+        raise errors.UnknownGeneration(
+            f"generation {generation} is {status} and has no towers; see: tterec models list"
+        )
+    known = {field.name for field in fields(TrainingConfig)}
+    settings = {name: value for name, value in config.items() if name in known}
+    return StoredTowers(bytes(weights), features, TrainingConfig(**settings))
+
+
+def _sources(connection: Connection, generation: int) -> dict[str, Any]:
+    row = connection.execute(
+        "SELECT sources FROM tterec.models WHERE generation = %s", (generation,)
+    ).fetchone()
+    if row is None:
+        raise _unknown(generation)
+    described: dict[str, Any] = row[0]
+    return described
+
+
+def _unknown(generation: int) -> errors.UnknownGeneration:
+    return errors.UnknownGeneration(f"there is no generation {generation}; see: tterec models list")
