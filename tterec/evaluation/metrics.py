@@ -68,6 +68,12 @@ def reciprocal_rank(
     return np.where(_counts(relevant) > 0, first, np.nan)
 
 
+def ndcg_of_ranks(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
+    """NDCG@k of users with one relevant item each, from its rank (1: first): (users,)."""
+    gains: NDArray[np.float64] = np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+    return gains
+
+
 def hits_at_k(
     ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
 ) -> NDArray[np.bool_]:

@@ -1,0 +1,194 @@
+"""Batches of interactions to learn from, each with the histories and features that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.towers.features import Encoded
+from tterec.towers.histories import Histories
+from tterec.towers.ragged import Index, Renumbering, offsets_of
+
+RUN = 16
+"""A user's interactions come in runs of at most this many: one history sum serves a run. Single
+interactions would read 20 times as many history vectors on Book-Crossing; longer runs would make
+a batch's negatives more and more alike."""
+LEAST_STEPS = 32
+"""A small data set's batches shrink until an epoch has this many steps."""
+SMALLEST_BATCH = 64
+FEATURELESS = 0.1
+"""Share of runs whose user's features are hidden, so that the default profile is learned too."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The features of a batch's items or users, with table rows renumbered from 0.
+
+    token_rows: the embedding table's rows that are met, int64 (t,). tokens: each token's number
+    among them, of row i from offsets[i]. dense: float32 (n, dense width).
+    """
+
+    token_rows: Index
+    tokens: Index
+    offsets: Index
+    weights: NDArray[np.float32]
+    dense: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b interactions of r runs (a user each), with c candidate items, among i items in all.
+
+    item_rows: int64 (i,), rows in the items table; `candidates` (c,), `targets` (b,) and
+    `history` (h,) are numbers among these i, `target_columns` (b,) among the c candidates.
+    history is that of run 0, then of run 1, …, starting at history_offsets (r,), with
+    history_lengths (r,) and history_buckets (h,). runs: int64 (b,), each interaction's run.
+    inside: float32 (b,), 1 where the target stands in its own user's history, with its bucket in
+    target_buckets. known: two index arrays, the (run, candidate) pairs that the user has met.
+    id_gates: float32 (i,), how much of each item's own embedding counts.
+    """
+
+    item_rows: Index
+    items: Side
+    id_gates: NDArray[np.float32]
+    users: Side
+    runs: Index
+    targets: Index
+    target_columns: Index
+    target_buckets: Index
+    inside: NDArray[np.float32]
+    ratings: NDArray[np.float32]
+    candidates: Index
+    known: tuple[Index, Index]
+    history: Index
+    history_offsets: Index
+    history_lengths: Index
+    history_buckets: Index
+
+
+class Batches:
+    """Cuts the targets among the interactions into batches, in another order every epoch."""
+
+    def __init__(
+        self,
+        histories: Histories,
+        targets: NDArray[np.bool_],
+        items: Encoded,
+        users: Encoded,
+        *,
+        batch_size: int,
+        uniform_negatives: int,
+        id_shrinkage: float,
+        id_dropout: float,
+        seed: int,
+    ) -> None:
+        self._histories = histories
+        self._targets = np.flatnonzero(targets)
+        self._owners = histories.owners
+        self._in_history = histories.in_history
+        self._items = items
+        self._users = with_featureless_row(users)
+        self._negatives = uniform_negatives
+        self._dropout = id_dropout
+        self._rng = np.random.default_rng([seed, 1])
+        self.gates = id_gates(histories, len(items), id_shrinkage)
+        fitting = max(SMALLEST_BATCH, len(self._targets) // LEAST_STEPS)
+        self.steps = -(-len(self._targets) // min(batch_size, fitting))
+        self._among_items = Renumbering(len(items))
+        self._among_candidates = Renumbering(len(items))
+        self._among_item_tokens = Renumbering(int(items.tokens.ids.max(initial=-1)) + 1)
+        self._among_user_tokens = Renumbering(int(users.tokens.ids.max(initial=-1)) + 1)
+
+    @property
+    def targets(self) -> int:
+        """How many interactions an epoch learns from."""
+        return len(self._targets)
+
+    def epoch(self) -> Iterator[Batch]:
+        """One pass over all targets."""
+        owners = self._owners[self._targets]
+        shuffled = np.lexsort((self._rng.random(len(owners)), owners))
+        owners = owners[shuffled]  # ascending, as the targets are
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        place = np.arange(len(owners)) - np.repeat(starts, np.diff(starts, append=len(owners)))
+        run = np.cumsum(place % RUN == 0) - 1
+        order = np.argsort(self._rng.permutation(run[-1] + 1)[run], kind="stable")
+        for part in np.array_split(self._targets[shuffled[order]], self.steps):
+            yield self._batch(part)
+
+    def _batch(self, positions: Index) -> Batch:
+        histories = self._histories
+        owners = self._owners[positions]
+        run_starts = np.diff(owners, prepend=-1) != 0
+        runs, run_users = np.cumsum(run_starts) - 1, owners[run_starts]
+        target_items = histories.items[positions]
+        drawn = self._rng.integers(len(self._items), size=self._negatives)
+        candidates = self._among_candidates.unique(target_items, drawn)
+        history, history_lengths = histories.history_spans(run_users)
+        history_items = histories.items[history]
+        item_rows = self._among_items.unique(candidates, history_items)
+        gates = self.gates[item_rows]
+        gates[self._rng.random(len(gates)) < self._dropout] = 0.0
+        return Batch(
+            item_rows=item_rows,
+            items=_side(self._items.rows(item_rows), self._among_item_tokens),
+            id_gates=gates,
+            users=self._user_side(histories.user_rows[run_users]),
+            runs=runs,
+            targets=self._among_items.numbers_of(target_items),
+            target_columns=self._among_candidates.numbers_of(target_items),
+            target_buckets=histories.buckets[positions],
+            inside=self._in_history[positions].astype(np.float32),
+            ratings=histories.ratings[positions],
+            candidates=self._among_items.numbers_of(candidates),
+            known=self._known(run_users, candidates),
+            history=self._among_items.numbers_of(history_items),
+            history_offsets=offsets_of(history_lengths)[:-1],
+            history_lengths=history_lengths,
+            history_buckets=histories.buckets[history],
+        )
+
+    def _user_side(self, rows: Index) -> Side:
+        hidden = (rows < 0) | (self._rng.random(len(rows)) < FEATURELESS)
+        rows = np.where(hidden, len(self._users) - 1, rows)
+        return _side(self._users.rows(rows), self._among_user_tokens)
+
+    def _known(self, run_users: Index, candidates: Index) -> tuple[Index, Index]:
+        """The (run, candidate) pairs of items that the run's user has met."""
+        positions, lengths = self._histories.known_spans(run_users)
+        items = self._histories.items[positions]
+        columns = self._among_candidates.numbers_of(items).clip(max=len(candidates) - 1)
+        met = candidates[columns] == items
+        return np.repeat(np.arange(len(run_users)), lengths)[met], columns[met]
+
+
+def id_gates(histories: Histories, items: int, shrinkage: float) -> NDArray[np.float32]:
+    """How much of each item's own embedding counts, n / (n + shrinkage): float32 (items,).
+
+    An item without interactions has no embedding of its own, only its content.
+    """
+    counts = np.bincount(histories.items, minlength=items)
+    gates: NDArray[np.float32] = (counts / np.maximum(counts + shrinkage, 1e-9)).astype(np.float32)
+    return gates
+
+
+def with_featureless_row(table: Encoded) -> Encoded:
+    """The table with one more row, of a user of whom nothing is known."""
+    dense = np.vstack([table.dense, np.zeros((1, table.dense.shape[1]), dtype=np.float32)])
+    tokens = table.tokens
+    offsets = np.append(tokens.offsets, tokens.offsets[-1])
+    return Encoded(dense, type(tokens)(offsets, tokens.ids, tokens.weights))
+
+
+def _side(rows: Encoded, among: Renumbering) -> Side:
+    token_rows = among.unique(rows.tokens.ids)
+    return Side(
+        token_rows=token_rows,
+        tokens=among.numbers_of(rows.tokens.ids),
+        offsets=rows.tokens.offsets[:-1],
+        weights=rows.tokens.weights,
+        dense=rows.dense,
+    )

@@ -1,0 +1,186 @@
+"""From one feature column to numbers that a linear tower can take.
+
+A column becomes dense numbers, tokens (rows of an embedding table, with weights), or neither.
+What was learned from a column in training (means, vocabularies) is a plain dictionary, stored
+with the generation, and applies to columns seen later.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.errors import SourceError
+from tterec.records import Column
+from tterec.towers.ragged import Index, offsets_of, spans
+
+CLIP = 4.0
+"""Standardised numbers end here: a price of a million must not drown the rest."""
+LARGEST_VOCABULARY = 50_000
+"""Most frequent values that have a row of their own."""
+MANY_VALUES = 1000
+"""A text column with more values than this is met by its words as well as by its values."""
+LEAST_BUCKETS, MOST_BUCKETS = 2**6, 2**15
+LONGEST_TEXT = 64
+"""Distinct words of a value that count; a title has 6, a blurb 100."""
+_WORD = re.compile(r"\w+")
+
+Fitted = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows' tokens: ids int64 (t,) and weights float32 (t,), row i from offsets[i] (n + 1)."""
+
+    offsets: Index
+    ids: Index
+    weights: NDArray[np.float32]
+
+
+def fit_column(column: Column) -> Fitted:
+    """Learn a column's means or vocabularies; a JSON-able dictionary for apply_column."""
+    fitted: Fitted = {"name": column.name, "kind": column.kind}
+    if column.kind in ("number", "boolean", "date", "vector"):
+        values = _finite(column.values)
+        known = ~np.isnan(values).any(axis=1)
+        mean, scale = _moments(values[known])
+        return fitted | {"mean": mean.tolist(), "scale": scale.tolist()}
+    lists = _distinct(column)
+    counts = Counter[str]()
+    for texts, rows in lists.items():
+        for text in texts:
+            counts[text] += rows
+    if column.kind == "text[]":
+        return fitted | {"values": _vocabulary(counts), "buckets": 0}
+    repeats = counts.total() >= 2 * len(counts)
+    by_words = not repeats or len(counts) > MANY_VALUES
+    return fitted | {
+        "values": _vocabulary(counts) if repeats else [],
+        "buckets": _buckets(counts) if by_words and counts else 0,
+    }
+
+
+def dense_width(fitted: Fitted) -> int:
+    """How many dense numbers a fitted column gives: its own and the missing flag."""
+    return len(fitted["mean"]) + 1 if "mean" in fitted else 0
+
+
+def token_count(fitted: Fitted) -> int:
+    """How many rows of an embedding table a fitted column's tokens need."""
+    return len(fitted["values"]) + int(fitted["buckets"]) if "values" in fitted else 0
+
+
+def dense_values(fitted: Fitted, column: Column) -> NDArray[np.float32]:
+    """A column's standardised numbers and missing flag: float32 (n, dense_width)."""
+    values = _finite(column.values)
+    width = len(fitted["mean"])
+    if values.shape[1] != width:
+        raise SourceError(
+            f"column {column.name} has vectors of {values.shape[1]} numbers, training saw {width}; "
+            "train again: tterec train"
+        )
+    missing = np.isnan(values).any(axis=1)
+    standardised = (values - np.array(fitted["mean"])) / np.array(fitted["scale"])
+    # A vector's numbers together weigh as much as one number.
+    standardised = np.clip(standardised, -CLIP, CLIP) / np.sqrt(width)
+    standardised[missing] = 0.0
+    return np.column_stack([standardised, missing]).astype(np.float32)
+
+
+def token_values(fitted: Fitted, column: Column) -> Tokens:
+    """A column's tokens, ids from 0 to token_count; unknown values have none."""
+    number = {text: position for position, text in enumerate(fitted["values"])}
+    buckets = int(fitted["buckets"])
+    lists = list(_distinct(column))
+    place = {texts: position for position, texts in enumerate(lists)}
+    ids: list[int] = []
+    weights: list[float] = []
+    lengths = np.zeros(len(lists), dtype=np.int64)
+    for position, texts in enumerate(lists):
+        known = [number[text] for text in texts if text in number]
+        hashed = (
+            sorted({len(number) + _hash(word, buckets) for text in texts for word in words(text)})
+            if buckets
+            else []
+        )
+        for group in (known, hashed):
+            ids += group
+            weights += [max(len(group), 1) ** -0.5] * len(group)
+        lengths[position] = len(known) + len(hashed)
+    rows = np.array([place[key] for key in map(_texts(column), column.values)], dtype=np.int64)
+    starts = offsets_of(lengths)[:-1]
+    flat = spans(starts[rows], lengths[rows])
+    return Tokens(
+        offsets_of(lengths[rows]),
+        np.array(ids, dtype=np.int64)[flat],
+        np.array(weights, dtype=np.float32)[flat],
+    )
+
+
+def words(text: str) -> list[str]:
+    """The first distinct words of a text, in order."""
+    return list(dict.fromkeys(_WORD.findall(text)))[:LONGEST_TEXT]
+
+
+def _hash(word: str, buckets: int) -> int:
+    # Python's hash() differs from process to process.
+    return zlib.crc32(word.encode("utf-8", "surrogatepass")) % buckets
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers as columns (n, width), infinite ones turned into missing ones."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim == 1:
+        numbers = numbers[:, None]
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and scale of each column (width,); 0 and 1 where there is nothing to standardise."""
+    width = values.shape[1]
+    if len(values) == 0:
+        return np.zeros(width), np.ones(width)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = values.mean(axis=0), values.std(axis=0)
+    usable = np.isfinite(mean) & np.isfinite(scale)
+    # A constant column's deviation is rounding noise in the last digits of its mean.
+    varied = usable & (scale > 1e-9 * np.maximum(1.0, np.abs(mean)))
+    return np.where(usable, mean, 0.0), np.where(varied, scale, 1.0)
+
+
+def _texts(column: Column) -> Callable[[Any], tuple[str, ...]]:
+    """How to read one value of the column: as its distinct normalised texts."""
+    if column.kind == "text[]":
+        return lambda value: _normalised(value or ())
+    return lambda value: _normalised(() if value is None else (value,))
+
+
+def _normalised(texts: Iterable[str | None]) -> tuple[str, ...]:
+    plain = (" ".join(text.casefold().split()) for text in texts if text is not None)
+    return tuple(dict.fromkeys(text for text in plain if text))
+
+
+def _distinct(column: Column) -> Counter[tuple[str, ...]]:
+    return Counter(map(_texts(column), column.values))
+
+
+def _vocabulary(counts: Counter[str]) -> list[str]:
+    """Values that occur at least twice, most frequent first; ties by value."""
+    shared = [text for text, rows in counts.items() if rows >= 2]
+    return sorted(shared, key=lambda text: (-counts[text], text))[:LARGEST_VOCABULARY]
+
+
+def _buckets(counts: Counter[str]) -> int:
+    """Hash buckets for the words of these texts: a power of two, twice the number of words."""
+    distinct = {word for text in counts for word in words(text)}
+    buckets = LEAST_BUCKETS
+    while buckets < min(2 * len(distinct), MOST_BUCKETS):
+        buckets *= 2
+    return buckets

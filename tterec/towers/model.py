@@ -1,0 +1,178 @@
+"""The two towers as functions of their parameters.
+
+Both are linear in features, and the user tower also in history vectors, so that Postgres can
+compute a user's vector from rows. With b the learned vector that all items share, an item is
+
+    z = gate · own embedding + Σ token embeddings + dense numbers · W        its core
+    item embedding = b + z (divided by its norm, with softmax)
+    history vector = h₀ + z · M
+
+and a user is profile + (1/√n) Σ w(rating) · history vector (divided by its norm, with softmax),
+profile = p₀ + Σ token embeddings + dense numbers · W.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tterec.records import UNRATED_BUCKET
+
+TABLES = ("item_ids", "item_tokens", "user_tokens")
+"""Parameters of which a batch reads only some rows."""
+ITEM_TOWER = ("item_ids", "item_tokens", "item_dense", "item_base")
+USER_TOWER = (
+    "user_tokens",
+    "user_dense",
+    "user_base",
+    "history_map",
+    "history_base",
+    "history_weights",
+)
+DECAYED = ("item_ids", "item_tokens", "item_dense", "user_tokens", "user_dense")
+"""Parameters under weight decay: those that tell rows apart, not what all rows share."""
+
+NOISE = 0.1
+"""Norm of items' own embeddings at the start."""
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the parameters' shapes."""
+
+    items: int
+    item_tokens: int
+    item_dense: int
+    user_tokens: int
+    user_dense: int
+    dim: int
+
+
+def initial_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Every parameter's shape, by name."""
+    d = shape.dim
+    return {
+        "item_ids": (shape.items, d),
+        "item_tokens": (shape.item_tokens, d),
+        "item_dense": (shape.item_dense, d),
+        "item_base": (d,),
+        "user_tokens": (shape.user_tokens, d),
+        "user_dense": (shape.user_dense, d),
+        "user_base": (d,),
+        "history_map": (d, d),
+        "history_base": (d,),
+        "history_weights": (UNRATED_BUCKET + 1,),
+        "log_scale": (),
+    }
+
+
+def initial_parameters(
+    shape: Shape, *, objective: str, temperature: float, mean_rating: float, seed: int
+) -> Parameters:
+    """Fresh parameters, float32, by name; the same for the same seed.
+
+    Items' own embeddings start as small noise: something must tell items apart where there is no
+    content. Features start without effect. With mse, the shared vectors start so that every
+    prediction is the mean rating, and histories so that high ratings raise, low ones lower it.
+    """
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    d = shape.dim
+    parameters = {name: torch.zeros(size) for name, size in initial_shapes(shape).items()}
+    for name in ("item_ids", "item_base", "user_base"):
+        parameters[name].normal_(std=NOISE / math.sqrt(d), generator=generator)
+    parameters["history_map"] = torch.eye(d)
+    parameters["history_weights"].fill_(1.0)
+    parameters["log_scale"].fill_(-math.log(temperature))
+    if objective == "mse":
+        shared = torch.full((d,), math.sqrt(max(mean_rating, 1e-3) / d))
+        buckets = torch.arange(UNRATED_BUCKET, dtype=torch.float32)
+        parameters["item_base"] = shared.clone()
+        parameters["user_base"] = shared.clone()
+        parameters["history_weights"][:UNRATED_BUCKET] = (buckets - mean_rating) / 5
+        parameters["history_weights"][UNRATED_BUCKET] = 0.0
+    return parameters
+
+
+def bags(
+    rows: Tensor, tokens: Tensor, offsets: Tensor, weights: Tensor, dense: Tensor, into: Tensor
+) -> Tensor:
+    """Σ weight · token embedding + dense · W of each row: (n, d).
+
+    rows: (t, d), embeddings; tokens: int64, their numbers, those of row i from offsets[i] on,
+    with their weights; dense: (n, width); into: (width, d), W.
+    """
+    summed = dense @ into
+    if len(tokens):
+        summed = summed + functional.embedding_bag(
+            tokens, rows, offsets, mode="sum", per_sample_weights=weights
+        )
+    return summed
+
+
+def history_vectors(cores: Tensor, parameters: Parameters) -> Tensor:
+    """Items' history vectors from their cores: (n, d)."""
+    return cores @ parameters["history_map"] + parameters["history_base"]
+
+
+@dataclass(frozen=True)
+class HistorySums:
+    """Per run: Σ w z (r, d), Σ w (r,) and n (r,) of its user's history."""
+
+    cores: Tensor
+    weights: Tensor
+    lengths: Tensor
+
+
+def sum_histories(
+    cores: Tensor,
+    history: Tensor,
+    offsets: Tensor,
+    lengths: Tensor,
+    buckets: Tensor,
+    parameters: Parameters,
+) -> HistorySums:
+    """Weighted sums of histories' cores. The map to history vectors is linear: it comes later."""
+    # F.embedding, not indexing: its gradient adds up in one order, whatever the threads do.
+    by_bucket = parameters["history_weights"][:, None]
+    weights = functional.embedding(buckets, by_bucket)
+    summed = functional.embedding_bag(
+        history, cores, offsets, mode="sum", per_sample_weights=weights[:, 0]
+    )
+    places = torch.arange(len(history), device=history.device)
+    totals = functional.embedding_bag(places, weights, offsets, mode="sum")
+    return HistorySums(summed, totals[:, 0], lengths.to(cores.dtype))
+
+
+def user_vectors(
+    profiles: Tensor,
+    sums: HistorySums,
+    runs: Tensor,
+    own_cores: Tensor,
+    own_buckets: Tensor,
+    inside: Tensor,
+    parameters: Parameters,
+) -> Tensor:
+    """Each interaction's user, without that interaction in the history: (b, d), not normalised.
+
+    profiles: (r, d); runs: int64 (b,); own_cores: (b, d), the target's core; own_buckets: int64
+    (b,); inside: (b,), 1 where the target is in the history, else 0. A target left in its own
+    history would teach the towers to copy.
+    """
+    by_bucket = parameters["history_weights"][:, None]
+    own = inside[:, None] * functional.embedding(own_buckets, by_bucket)  # (b, 1)
+    cores = sums.cores.index_select(0, runs) - own * own_cores
+    weights = sums.weights.index_select(0, runs)[:, None] - own
+    lengths = (sums.lengths.index_select(0, runs) - inside)[:, None]
+    taste = cores @ parameters["history_map"] + weights * parameters["history_base"]
+    return profiles.index_select(0, runs) + taste / lengths.clamp(min=1.0).sqrt()
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """The vectors divided by their norms; a zero vector stays one."""
+    return functional.normalize(vectors, dim=1, eps=1e-12)
