@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from tterec.bookshop.chance import Chance
 from tterec.bookshop.readers import Reader, Reading, Readings, readers
 from tterec.bookshop.stock import Book, stock
 
-READERS = 2000
+READERS = 2500
 BOOKS = 3000
 
 
@@ -57,16 +58,17 @@ class Bookshop:
         ]
 
     def guest(self) -> int:
-        """The user_id of a reader whose list is worth showing: waits for one fourth volume, has
-        read neither few books nor many, and has told how they liked most of them."""
+        """The user_id of a reader whose list is worth showing.
+
+        One who waits for a fourth volume, likes two genres, has read neither few books nor many
+        and has said how they liked most of them; else whoever waits, else the first reader.
+        """
         waiting = [user_id for user_id, _ in self.waiting_for_volume_four()]
         for user_id in waiting:
-            ratings = self.shelves[user_id].values()
-            if (
-                waiting.count(user_id) == 1
-                and 13 <= len(ratings) <= 18
-                and list(ratings).count(0) < 4
-            ):
+            ratings = list(self.shelves[user_id].values())
+            genres = Counter(self.books[place].genre for place in self.shelves[user_id])
+            two = len(genres) > 1 and genres.most_common(2)[1][1] >= 4
+            if two and 12 <= len(ratings) <= 18 and ratings.count(0) < 4:
                 return user_id
         return waiting[0] if waiting else self.readers[0].user_id
 
