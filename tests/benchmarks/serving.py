@@ -4,7 +4,8 @@
 
 Builds a generated shop once (the database keeps it), then asks both, interleaved, over one
 connection: `tterec.recommend(user)` and the bare `ORDER BY embedding <#> $1 LIMIT 10` with the
-same ef_search and the same join for the titles, each as a prepared statement.
+same ef_search and the same join for the titles, each as a prepared statement. The two are asked
+about different users each time, so that neither finds the pages that the other has just read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from tests.integration import generations
 from tterec import pipeline
-from tterec.database import vectors as wire
 from tterec.database.connection import Connection, Database
 from tterec.records import TrainedVectors
 
@@ -108,21 +108,25 @@ def compare(connection: Connection, users: list[int], rounds: int) -> tuple[floa
     ).encode()
     asked = b"SELECT * FROM tterec.recommend(%s)"
     connection.execute(f"SET hnsw.ef_search = {ef_search}".encode())
+    bare = bare.replace(b"%s", b"%s::vector")
     sent: dict[int, str] = {}
     for user in users:
         found = connection.execute("SELECT tterec.user_vector(%s)", (user,)).fetchone()
         assert found is not None
         sent[user] = found[0]
-    bare = bare.replace(b"%s", b"%s::vector")
+
+    def ask_bare(user: int) -> None:
+        connection.execute(bare, (sent[user], sent[user]), prepare=True).fetchall()
+
+    def ask_ours(user: int) -> None:
+        connection.execute(asked, (user,), prepare=True).fetchall()
+
     times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds):
-        for user in users:
-            both = (
-                lambda: connection.execute(bare, (sent[user], sent[user]), prepare=True).fetchall(),
-                lambda: connection.execute(asked, (user,), prepare=True).fetchall(),
-            )
-            for which in (0, 1) if number % 2 else (1, 0):
-                times[which].append(timed(both[which]))
+    others = users[len(users) // 2 :] + users[: len(users) // 2]
+    for _ in range(rounds):
+        for user, other in zip(users, others, strict=True):
+            times[0].append(timed(lambda user=user: ask_bare(user)))
+            times[1].append(timed(lambda other=other: ask_ours(other)))
     return statistics.median(times[0]), statistics.median(times[1])
 
 
