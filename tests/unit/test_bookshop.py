@@ -147,7 +147,7 @@ def test_age_goes_with_taste(shop: Bookshop) -> None:
 def test_the_guest_waits_for_one_fourth_volume(shop: Bookshop) -> None:
     guest = shop.guest()
     assert [user for user, _ in shop.waiting_for_volume_four()].count(guest) == 1
-    assert 13 <= len(shop.shelves[guest]) <= 18
+    assert 10 <= len(shop.shelves[guest]) <= 13
 
 
 @pytest.mark.parametrize(("users", "books"), [(1, 1), (3, 10), (50, 9), (20, 15)])
