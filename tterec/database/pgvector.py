@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from psycopg import errors as pg
 from psycopg import sql
 
@@ -11,10 +13,24 @@ from tterec.database.connection import Connection
 # Iterative index scans, without which a filtered query may return nothing, came with 0.8.0.
 OLDEST = (0, 8, 0)
 
+INSTALL = (
+    "install the server's pgvector package (Debian: apt install postgresql-18-pgvector) or use the "
+    "image pgvector/pgvector:pg18"
+)
+"""What whoever runs a server without pgvector, or with an old one, has to do."""
+
 
 def version(text: str) -> tuple[int, ...]:
     """'0.8.5' as (0, 8, 5)."""
     return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def installed(connection: Connection) -> str | None:
+    """The extension's version in this database; None where it was not created."""
+    row = connection.execute(
+        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def ensure_extension(connection: Connection) -> None:
@@ -25,8 +41,7 @@ def ensure_extension(connection: Connection) -> None:
     ).fetchone()
     if row is None:
         raise errors.PgvectorMissing(
-            "this server has no pgvector; install the server package (Debian: apt install "
-            "postgresql-18-pgvector) or use the image pgvector/pgvector:pg18, then run again"
+            f"this server has no pgvector; {INSTALL}; then run: tterec db upgrade"
         )
     available, installed = row
     newest = version(available)
@@ -34,15 +49,15 @@ def ensure_extension(connection: Connection) -> None:
         return
     if newest < OLDEST:
         raise errors.PgvectorMissing(
-            f"this server's pgvector is {available}, tterec needs 0.8.0 or newer; "
-            "upgrade the server's pgvector package, then run again"
+            f"this server's pgvector is {available}, tterec needs 0.8.0 or newer; {INSTALL}; "
+            "then run: tterec db upgrade"
         )
     statement = "CREATE EXTENSION vector" if installed is None else "ALTER EXTENSION vector UPDATE"
     try:
         with connection.transaction():
             connection.execute(statement)
     except pg.InsufficientPrivilege:
-        name = connection.info.dbname
+        name = shlex.quote(connection.info.dbname)
         raise errors.PgvectorMissing(
             f"this role may not install pgvector; a DBA must run: psql -d {name} -c '{statement}'"
         ) from None

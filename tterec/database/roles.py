@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from psycopg import errors as pg
 
 from tterec.database.connection import Connection
@@ -39,4 +41,5 @@ def missing_reader(connection: Connection) -> str | None:
     """What a DBA must run where the role could not be created; None where it exists."""
     if reader_exists(connection):
         return None
-    return f'psql -d {connection.info.dbname} -c "{CREATE_READER}" && tterec db upgrade'
+    name = shlex.quote(connection.info.dbname)
+    return f"psql -d {name} -c '{CREATE_READER}' && tterec db upgrade"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from psycopg import errors as pg
 
 from tterec import errors
-from tterec.database import pgvector, roles
+from tterec.database import functions, pgvector, roles
 from tterec.database.connection import Connection, Database
 from tterec.database.resources import directory
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 HEAD = "0001"
 """The newest migration; a test compares it with the files."""
+
+VIEWS = ("source_interactions", "source_users", "source_items", "interactions", "catalogue")
+"""The views that training, serving and the SQL functions read."""
 
 # Any constant will do, as long as every tterec takes the same one while it migrates.
 _LOCK = 0x7474_6572_6563  # "tterec"
@@ -79,10 +83,21 @@ def upgrading(database: Database) -> Iterator[Connection]:
         pgvector.ensure_extension(connection)
         # Alembic writes its version table here, so the schema comes first.
         if connection.execute("SELECT to_regnamespace('tterec')").fetchone() == (None,):
-            connection.execute("CREATE SCHEMA tterec")
+            _create_schema(connection)
         _migrate(outer)
         yield connection
         roles.grant_reader(connection)
+
+
+def _create_schema(connection: Connection) -> None:
+    try:
+        connection.execute("CREATE SCHEMA tterec")
+    except pg.InsufficientPrivilege:
+        name, role = connection.info.dbname, connection.info.user
+        raise errors.DatabaseError(
+            f"the role {role} may not create the schema tterec; the database's owner must run: "
+            + f'psql -d {shlex.quote(name)} -c \'GRANT CREATE ON DATABASE "{name}" TO "{role}"\''
+        ) from None
 
 
 def _migrate(connection: SqlalchemyConnection) -> None:
@@ -103,7 +118,18 @@ def _alembic_config(connection: SqlalchemyConnection | None = None) -> Config:
 
 
 def differences(database: Database) -> list[str]:
-    """How the database's tables differ from those this version describes; empty if they agree."""
+    """How the database differs from what this version describes; empty if they agree."""
+    found = _table_differences(database)
+    with database.connect() as connection:
+        rows = connection.execute(
+            "SELECT viewname FROM pg_views WHERE schemaname = 'tterec'"
+        ).fetchall()
+        missing = [name for name in VIEWS if (name,) not in rows]
+        found += [f"missing view: tterec.{name}" for name in missing]
+        return found + functions.differences(connection)
+
+
+def _table_differences(database: Database) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 

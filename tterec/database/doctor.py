@@ -1,0 +1,213 @@
+"""What is wrong with a database, and what mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg import sql
+
+from tterec import errors
+from tterec.config import TrainingConfig
+from tterec.database import memory, pgvector, roles, schema
+from tterec.database.connection import EMBEDDED, Connection, Database
+
+# Below it, reading all vectors costs the planner less than the index, and it is right.
+_ROWS_WORTH_AN_INDEX = 10_000
+_DEV_SHM_OF_A_CONTAINER = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to know: a problem, or a note that needs nobody's hurry; and what mends it."""
+
+    problem: bool
+    what: str
+    mend: str
+
+
+def examine(database: Database) -> list[Finding]:
+    """All findings, problems first. Changes nothing; an unreachable server is a finding too."""
+    try:
+        with database.connect() as connection:
+            found = list(_findings(connection, database))
+    except (errors.ConnectionFailed, errors.EmbeddedServerError) as error:
+        what, _, mend = str(error).rpartition("; ")
+        return [Finding(True, what, mend)]
+    return sorted(found, key=lambda finding: not finding.problem)
+
+
+def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
+    no_vectors = list(_pgvector(connection))
+    yield from no_vectors
+    old_schema = list(_schema(connection))
+    yield from old_schema
+    if no_vectors or old_schema:
+        return  # the rest asks tables and types that may not be there
+    for difference in schema.differences(database):
+        yield Finding(True, difference, "tterec db upgrade; tables: restore them from a backup")
+    missing = roles.missing_reader(connection)
+    if missing is not None:
+        yield Finding(
+            False,
+            f"there is no role {roles.READER} for other programs to read with",
+            f"a DBA may run: {missing}",
+        )
+    row = connection.execute(
+        "SELECT generation, dim FROM tterec.active_model JOIN tterec.models USING (generation)"
+    ).fetchone()
+    if row is None:
+        yield Finding(False, "no generation is live: everybody gets popular books", "tterec train")
+        items = _value(connection, "SELECT count(*) FROM tterec.source_items")
+        yield from _build_memory(connection, database, int(items), TrainingConfig().dim)
+        return
+    generation, dim = int(row[0]), int(row[1])
+    table = sql.Identifier("tterec", f"item_vectors_{generation}")
+    if _value(connection, "SELECT to_regclass(%s)", table.as_string(connection)) is None:
+        yield Finding(
+            True,
+            f"the vectors of the live generation {generation} are gone",
+            "tterec models rollback, or: tterec train",
+        )
+        return
+    rows = int(_value(connection, sql.SQL("SELECT count(*) FROM {}").format(table)))
+    yield from _index(connection, generation, rows)
+    yield from _build_memory(connection, database, rows, dim)
+
+
+def _pgvector(connection: Connection) -> Iterator[Finding]:
+    found = pgvector.installed(connection)
+    oldest = ".".join(map(str, pgvector.OLDEST))
+    offered = _value(
+        connection, "SELECT max(default_version) FROM pg_available_extensions WHERE name = 'vector'"
+    )
+    if found is None and offered is None:
+        yield Finding(True, "this server has no pgvector", pgvector.INSTALL)
+    elif found is None:
+        yield Finding(True, "pgvector is not installed in this database", "tterec db upgrade")
+    elif pgvector.version(found) < pgvector.OLDEST:
+        newer = offered is not None and pgvector.version(offered) >= pgvector.OLDEST
+        yield Finding(
+            True,
+            f"pgvector is {found}; tterec needs {oldest} or newer",
+            "a DBA must run: ALTER EXTENSION vector UPDATE" if newer else pgvector.INSTALL,
+        )
+
+
+def _schema(connection: Connection) -> Iterator[Finding]:
+    try:
+        with connection.transaction():
+            schema.require_current(connection)
+    except errors.TterecError as error:
+        what, _, mend = str(error).rpartition("; ")
+        yield Finding(True, what, mend.removeprefix("run: "))
+
+
+def _index(connection: Connection, generation: int, rows: int) -> Iterator[Finding]:
+    name = f"tterec.item_vectors_{generation}"
+    index = connection.execute(
+        "SELECT i.indexrelid::regclass::text, i.indisvalid AND i.indisready FROM pg_index i"
+        " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
+        " WHERE i.indrelid = %s::regclass AND a.amname = 'hnsw' ORDER BY 2 DESC",
+        (name,),
+    ).fetchone()
+    if index is None:
+        yield Finding(
+            True,
+            f"{name} has no HNSW index: every recommendation reads all vectors",
+            f"psql: CREATE INDEX ON {name} USING hnsw (embedding vector_ip_ops)"
+            f" WITH (m = {memory.HNSW_M}, ef_construction = {memory.HNSW_EF_CONSTRUCTION})",
+        )
+    elif not index[1]:
+        yield Finding(
+            True,
+            f"the index {index[0]} is not valid: a build of it was cut off",
+            f"psql: REINDEX INDEX {index[0]}",
+        )
+    elif rows >= _ROWS_WORTH_AN_INDEX and not _is_used(connection, name, str(index[0])):
+        yield Finding(
+            True,
+            f"the planner does not use the index {index[0]} on {rows:,} vectors",
+            f"psql: ANALYZE {name}; then look for planner settings of this role or database that "
+            "are not Postgres' own (enable_indexscan, random_page_cost): \\drds",
+        )
+
+
+def _is_used(connection: Connection, name: str, index: str) -> bool:
+    """Whether the candidate query of `tterec.recommend()` would go by the index."""
+    extension = pgvector.extension_schema(connection)
+    query = sql.SQL(
+        "EXPLAIN (FORMAT json) SELECT v.item_id FROM {table} v"
+        " WHERE v.item_id <> ALL ('{{}}'::bigint[])"
+        " ORDER BY v.embedding OPERATOR({extension}.<#>) {vector}::{extension}.vector, v.item_id"
+        " LIMIT 20"
+    )
+    table = sql.SQL(name)  # ours, not a caller's
+    vector = _value(connection, sql.SQL("SELECT embedding::text FROM {} LIMIT 1").format(table))
+    plan = _value(
+        connection, query.format(table=table, extension=extension, vector=sql.Literal(vector))
+    )
+    return json.dumps(index.rpartition(".")[2]) in json.dumps(plan)
+
+
+def _build_memory(
+    connection: Connection, database: Database, rows: int, dim: int
+) -> Iterator[Finding]:
+    """Whether the next index can be built in memory, and by several processes."""
+    if rows == 0:
+        return
+    needed = memory.hnsw_build_bytes(rows, dim, memory.HNSW_M)
+    granted = int(
+        _value(connection, "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
+    )
+    build = f"the next index, of {rows:,} vectors of {dim} dimensions,"
+    if granted < needed:
+        raised = needed <= memory.MOST_BUILD_BYTES
+        yield Finding(
+            not raised,
+            f"{build} needs {_megabytes(needed)} of maintenance_work_mem to build quickly and has "
+            + _megabytes(granted)
+            + ("; publishing raises it for its own build" if raised else ""),
+            f'psql: ALTER DATABASE "{connection.info.dbname}" SET maintenance_work_mem = '
+            f"'{_megabytes(needed).replace(' ', '')}'",
+        )
+    taken = max(granted, min(needed, memory.MOST_BUILD_BYTES))
+    yield from _shared_memory(connection, database, build, taken)
+
+
+def _shared_memory(
+    connection: Connection, database: Database, build: str, taken: int
+) -> Iterator[Finding]:
+    """A parallel build takes all of maintenance_work_mem from /dev/shm, used or not."""
+    kind = _value(connection, "SHOW dynamic_shared_memory_type")
+    workers = int(_value(connection, "SHOW max_parallel_maintenance_workers"))
+    if kind != "posix" or workers == 0:
+        return
+    what = f"{build} takes {_megabytes(taken)} of shared memory to build in parallel"
+    if database.origin == EMBEDDED or connection.info.host.startswith("/"):
+        free = memory.dev_shm_free()
+        if free is not None and free < taken:
+            yield Finding(
+                True,
+                f"{what}; {memory.DEV_SHM} has {_megabytes(free)} free",
+                f"give it more (Docker: --shm-size={_megabytes(2 * taken).replace(' ', '')}), or "
+                f'psql: ALTER DATABASE "{connection.info.dbname}"'
+                " SET max_parallel_maintenance_workers = 0",
+            )
+    elif taken > _DEV_SHM_OF_A_CONTAINER:
+        yield Finding(
+            False,
+            f"{what}; that server's cannot be seen from here",
+            "on the server: df -h /dev/shm (Docker gives 64 MB; more by --shm-size)",
+        )
+
+
+def _value(connection: Connection, query: LiteralString | sql.Composed, *parameters: object) -> Any:
+    row = connection.execute(query, parameters or None).fetchone()
+    return None if row is None else row[0]
+
+
+def _megabytes(count: int) -> str:
+    return f"{-(-count // 2**20)} MB"
