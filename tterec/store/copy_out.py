@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
 
 from tterec.database.connection import Connection
 
@@ -20,9 +19,9 @@ _BLOCK_BYTES = 4 << 20
 
 
 def read_fixed(
-    connection: Connection, query: sql.Composed, columns: dict[str, str]
-) -> Iterator[NDArray[Any]]:
-    """Blocks of a query's rows as structured arrays in native byte order.
+    connection: Connection, query: str, columns: dict[str, str]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Blocks of a query's rows, as an array for each column, in native byte order.
 
     `columns` names the query's columns, in order, with NumPy types of their binary format
     (`i8` bigint, `f8` double precision). None may be NULL: NULL has no width.
@@ -31,7 +30,6 @@ def read_fixed(
     for name, kind in columns.items():
         wire += [(f"{name} bytes", ">i4"), (name, f">{kind}")]
     layout = np.dtype(wire)
-    native = np.dtype(list(columns.items()))
     size = max(1, _BLOCK_BYTES // layout.itemsize)
     with connection.cursor() as cursor, cursor.copy(_copy_out(query)) as copy:
         for chunk in _joined(copy, size):
@@ -40,14 +38,11 @@ def read_fixed(
             wired = np.frombuffer(chunk, dtype=layout, count=count)
             if not (wired["fields"] == len(columns)).all():
                 raise ValueError("a row of the binary COPY stream is not of the width asked for")
-            block = np.empty(count, dtype=native)
-            for name in columns:
-                block[name] = wired[name]
-            yield block
+            yield {name: wired[name].astype(kind) for name, kind in columns.items()}
 
 
 def read_rows(
-    connection: Connection, query: sql.Composed, types: list[str], block_rows: int = 8192
+    connection: Connection, query: str, types: list[str], block_rows: int = 8192
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of a query's rows as tuples, by the driver's binary loaders for `types`."""
     with connection.cursor() as cursor, cursor.copy(_copy_out(query)) as copy:
@@ -62,8 +57,8 @@ def read_rows(
             yield block
 
 
-def _copy_out(query: sql.Composed) -> sql.Composed:
-    return sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+def _copy_out(query: str) -> bytes:
+    return f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()
 
 
 def _joined(copy: Any, rows: int) -> Iterator[bytes]:

@@ -19,7 +19,13 @@ PROMOTION_TIMEOUT = "10s"
 
 
 def hold_training(connection: Connection) -> None:
-    """Be the one process that trains, until this connection closes. Raises Busy."""
+    """Be the one process that trains, until this connection closes. Raises Busy.
+
+    The connection may then be idle for hours: the server neither ends it for that, nor lets the
+    routers in between forget it.
+    """
+    connection.execute("SET idle_session_timeout = 0")
+    connection.execute("SET tcp_keepalives_idle = 60")
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_TRAINING,)).fetchone()
     if row != (True,):
         raise errors.Busy(

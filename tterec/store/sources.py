@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from psycopg import DataError, InternalError, NotSupportedError, ProgrammingError, sql
 from psycopg import errors as pg
-from psycopg import sql
 
 from tterec import errors
+from tterec.database import roles
 from tterec.database.connection import Connection
 from tterec.database.resources import directory
 
 NAMES = ("interactions", "users", "items")
+_VIEWS = (
+    "tterec.interactions",
+    "tterec.catalogue",
+    "tterec.source_interactions",
+    "tterec.source_users",
+    "tterec.source_items",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,9 @@ class Queries:
     def origin(self) -> str:
         """'default' for the queries that tterec brings, 'custom' for a shop's own."""
         return "default" if self == default_queries() else "custom"
+
+
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def default_queries() -> Queries:
@@ -54,16 +69,48 @@ def current_queries(connection: Connection) -> Queries | None:
     return Queries(*(values[f"source_{name}"] for name in NAMES))
 
 
+def chosen(connection: Connection, files: Mapping[str, Path]) -> Queries:
+    """The queries to train from: a file's where one is given, else the shop's own that are live,
+    else the default ones. `files` is by `interactions`, `users` and `items`.
+    """
+    current = current_queries(connection)
+    base = current if _is_custom(connection) and current else default_queries()
+    return replace(base, **{name: read_query(path, name) for name, path in files.items()})
+
+
+def read_query(path: Path, name: str) -> str:
+    """The query in a file. Raises SourceError if it cannot be read or holds none."""
+    try:
+        query = cleaned(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise errors.SourceError(
+            f"cannot read the {name} query from {path}: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise errors.SourceError(
+            f"cannot read the {name} query from {path}: it is not UTF-8 text"
+        ) from error
+    if not _COMMENT.sub("", query).strip("; \t\r\n"):
+        raise errors.SourceError(
+            f"{path} holds no query; write a SELECT as in sql/training/{name}.sql"
+        )
+    return query
+
+
 def install(connection: Connection) -> None:
     """Create the views where there are none; follow an edited default, keep a shop's own."""
     current, default = current_queries(connection), default_queries()
     if current == default:
         return
-    custom = connection.execute(
+    if not _is_custom(connection):
+        set_sources(connection, default)
+
+
+def _is_custom(connection: Connection) -> bool:
+    row = connection.execute(
         "SELECT value = 'custom' FROM tterec.schema_state WHERE key = 'sources'"
     ).fetchone()
-    if custom != (True,):
-        set_sources(connection, default)
+    return row == (True,)
 
 
 def set_sources(connection: Connection, queries: Queries) -> None:
@@ -72,22 +119,25 @@ def set_sources(connection: Connection, queries: Queries) -> None:
     Runs in the caller's transaction: readers see the old views or the new ones. Raises
     SourceError, naming the query, where one is not valid or lacks a column.
     """
-    connection.execute(
-        "DROP VIEW IF EXISTS tterec.interactions, tterec.catalogue, tterec.source_interactions,"
-        " tterec.source_users, tterec.source_items"
-    )
+    try:
+        connection.execute(f"DROP VIEW IF EXISTS {', '.join(_VIEWS)}".encode())
+    except pg.DependentObjectsStillExist as error:
+        raise errors.SourceError(
+            f"the source views cannot be replaced: {' '.join(str(error).split())}; drop what is "
+            "built on them and try again"
+        ) from error
     for name in NAMES:
-        try:
-            with connection.transaction():
-                connection.execute(
-                    f"CREATE VIEW tterec.source_{name} AS\n{queries.body(name)}\n".encode()
-                )
-        except pg.Error as error:
-            said = " ".join(str(error).split())
-            raise errors.SourceError(f"the {name} query is refused by Postgres: {said}") from error
+        with refused(name), connection.transaction():
+            # In binary mode the server takes one statement and refuses a second.
+            connection.execute(
+                f"CREATE VIEW tterec.source_{name} AS\n{queries.body(name)}\n".encode(),
+                binary=True,
+            )
     columns = {name: view_columns(connection, name) for name in NAMES}
     connection.execute(_interactions_view(columns))
     connection.execute(_catalogue_view(columns["items"]))
+    if roles.reader_exists(connection):
+        connection.execute(f"GRANT SELECT ON {', '.join(_VIEWS)} TO {roles.READER}".encode())
     for key, value in [("sources", queries.origin)] + [
         (f"source_{n}", queries.body(n)) for n in NAMES
     ]:
@@ -98,10 +148,24 @@ def set_sources(connection: Connection, queries: Queries) -> None:
         )
 
 
+@contextmanager
+def refused(name: str) -> Iterator[None]:
+    """Turn what Postgres says of a wrong query into a SourceError that names the query."""
+    try:
+        yield
+    except (DataError, ProgrammingError, NotSupportedError, InternalError) as error:
+        said = " ".join(str(error).split())
+        raise errors.SourceError(f"the {name} query is refused by Postgres: {said}") from error
+
+
 def view_columns(connection: Connection, name: str) -> dict[str, str]:
-    """Column names of a source view, in order, with their SQL types (`text`, `bigint`, ...)."""
+    """Column names of a source view, in order, with their SQL types (`text`, `bigint`, ...).
+
+    A domain counts as what it is based on.
+    """
     rows = connection.execute(
-        "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+        "SELECT attname, format_type(coalesce(nullif(typbasetype, 0), atttypid), NULL)"
+        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
         " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
         (f"tterec.source_{name}",),
     ).fetchall()
@@ -128,6 +192,11 @@ def is_text_id(columns: dict[str, str], name: str, column: str) -> bool:
 
 def _interactions_view(columns: dict[str, dict[str, str]]) -> sql.Composed:
     mine = columns["interactions"]
+    if "rating" not in mine:
+        raise errors.SourceError(
+            f"the interactions query returns no column rating; it returns {', '.join(mine)}; "
+            "where nobody rates, add: NULL::real AS rating"
+        )
     joins, ids = [], []
     for column, table in (("user_id", "user_keys"), ("item_id", "item_keys")):
         if is_text_id(mine, "interactions", column):

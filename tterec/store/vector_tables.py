@@ -21,14 +21,6 @@ from tterec.records import Progress, ProgressCallback, TrainedVectors, ignore
 # Each kind of table with its id column.
 KINDS = {"item_vectors": "item_id", "history_vectors": "item_id", "user_vectors": "user_id"}
 
-# pgvector's own defaults. Recall is raised by ef_search, which is measured; twice the
-# ef_construction costs twice the build.
-HNSW_M = 16
-HNSW_EF_CONSTRUCTION = 64
-
-# A parallel build takes all of maintenance_work_mem as shared memory, so no more than this is
-# asked for. It holds some 2.5 million vectors of 64 dimensions; larger graphs build slowly.
-_MOST_BUILD_MEMORY = 2 << 30
 _POLL_SECONDS = 0.5
 
 _NAME = re.compile(rf"(?:{'|'.join(KINDS)})_([1-9][0-9]*)")
@@ -114,10 +106,10 @@ def _build_index(
     ).format(
         table("item_vectors", generation),
         extension_schema(connection),
-        sql.Literal(HNSW_M),
-        sql.Literal(HNSW_EF_CONSTRUCTION),
+        sql.Literal(memory.HNSW_M),
+        sql.Literal(memory.HNSW_EF_CONSTRUCTION),
     )
-    needed = memory.hnsw_build_bytes(len(trained.item_ids), trained.dim, HNSW_M)
+    needed = memory.hnsw_build_bytes(len(trained.item_ids), trained.dim, memory.HNSW_M)
     _raise_build_memory(connection, needed, progress)
     with _watched(connection, watcher, progress):
         try:
@@ -138,15 +130,15 @@ def _build_index(
 
 def _raise_build_memory(connection: Connection, needed: int, progress: ProgressCallback) -> None:
     """Set maintenance_work_mem to what the graph takes, if that is more, until the commit."""
-    if needed > _MOST_BUILD_MEMORY:
+    if needed > memory.MOST_BUILD_BYTES:
         progress(
             Progress(
                 "index",
                 message=f"The index wants {needed >> 20:,} MB to build quickly; it is given "
-                f"{_MOST_BUILD_MEMORY >> 20:,} MB unless maintenance_work_mem is higher.",
+                f"{memory.MOST_BUILD_BYTES >> 20:,} MB unless maintenance_work_mem is higher.",
             )
         )
-    kilobytes = -(-min(needed, _MOST_BUILD_MEMORY) // 1024)
+    kilobytes = -(-min(needed, memory.MOST_BUILD_BYTES) // 1024)
     connection.execute(
         "SELECT set_config('maintenance_work_mem', %(kb)s || 'kB', true) FROM pg_settings"
         " WHERE name = 'maintenance_work_mem' AND setting::bigint < %(kb)s",
