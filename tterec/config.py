@@ -131,8 +131,10 @@ class TrainingConfig:
     """An item's own embedding counts n / (n + this), n its interactions; its content the rest."""
     id_dropout: float = 0.1
     """Share of a batch's items that are met by content alone, so that new items are embedded."""
+    history_dropout: float = 0.0
+    """Share of a user's history that a step hides, so that towers do not learn it by heart."""
     rating_power: float = 0.0
-    """Softmax only: a rated interaction weighs (rating / 10) to this power; 0: all weigh the same."""
+    """Softmax only: a rated interaction weighs (rating / 10) to this power; 0: all the same."""
     max_history: int = 200
     """How many of a user's interactions count, newest first."""
     validation_users: int = 4000
@@ -171,6 +173,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.01, 10.0),
     "id_shrinkage": (0.0, 1e6),
     "id_dropout": (0.0, 0.9),
+    "history_dropout": (0.0, 0.9),
     "rating_power": (0.0, 100.0),
     "max_history": (1, 100_000),
     "validation_users": (0, 10_000_000),

@@ -8,6 +8,7 @@ A user without relevant items has no defined value: NaN, to be left out of a mea
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def _counts(relevant: Sequence[Collection[int]]) -> NDArray[np.int64]:
     return np.array([len(set(items)) for items in relevant], dtype=np.int64)
 
 
-def _ratio(values: NDArray[np.generic], whole: NDArray[np.generic]) -> NDArray[np.float64]:
+def _ratio(values: NDArray[np.number[Any]], whole: NDArray[np.number[Any]]) -> NDArray[np.float64]:
     result = np.full(len(values), np.nan)
     np.divide(values, whole, out=result, where=whole > 0)
     return result

@@ -150,17 +150,14 @@ class Towers:
             part = slice(start, min(start + CHUNK, len(encoded)))
             chunk = encoded.rows(np.arange(part.start, part.stop))
             token_rows, tokens = np.unique(chunk.tokens.ids, return_inverse=True)
-            yield (
-                part,
-                model.bags(
-                    self.parameters[f"{side}_tokens"][torch.from_numpy(token_rows)].double(),
-                    torch.from_numpy(tokens),
-                    torch.from_numpy(chunk.tokens.offsets[:-1]),
-                    torch.from_numpy(chunk.tokens.weights).double(),
-                    torch.from_numpy(chunk.dense).double(),
-                    into,
-                ),
+            bags = model.Bags(
+                tokens=torch.from_numpy(tokens),
+                offsets=torch.from_numpy(chunk.tokens.offsets[:-1]),
+                weights=torch.from_numpy(chunk.tokens.weights).double(),
+                dense=torch.from_numpy(chunk.dense).double(),
             )
+            embeddings = self.parameters[f"{side}_tokens"][torch.from_numpy(token_rows)].double()
+            yield part, model.feature_sums(bags, embeddings, into)
 
 
 _SHARED = ("item_base", "history_map", "history_base")

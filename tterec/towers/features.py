@@ -110,10 +110,8 @@ class Features:
 
 def _missing(fitted: Fitted, rows: int) -> Column:
     if "mean" in fitted:
-        nothing = np.full((rows, len(fitted["mean"])), np.nan)
-    else:
-        nothing = np.full(rows, None, dtype=object)
-    return Column(fitted["name"], fitted["kind"], nothing)
+        return Column(fitted["name"], fitted["kind"], np.full((rows, len(fitted["mean"])), np.nan))
+    return Column(fitted["name"], fitted["kind"], np.full(rows, None, dtype=object))
 
 
 def _merged(columns: list[Tokens], rows: int) -> Tokens:

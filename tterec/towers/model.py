@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,18 +100,22 @@ def initial_parameters(
     return parameters
 
 
-def bags(
-    rows: Tensor, tokens: Tensor, offsets: Tensor, weights: Tensor, dense: Tensor, into: Tensor
-) -> Tensor:
-    """Σ weight · token embedding + dense · W of each row: (n, d).
+class Bags(NamedTuple):
+    """Features of n rows: tokens int64 (t,), numbers of embeddings, those of row i from offsets[i]
+    on, with weights (t,); dense (n, width)."""
 
-    rows: (t, d), embeddings; tokens: int64, their numbers, those of row i from offsets[i] on,
-    with their weights; dense: (n, width); into: (width, d), W.
-    """
-    summed = dense @ into
-    if len(tokens):
+    tokens: Tensor
+    offsets: Tensor
+    weights: Tensor
+    dense: Tensor
+
+
+def feature_sums(bags: Bags, embeddings: Tensor, into: Tensor) -> Tensor:
+    """Σ weight · token embedding + dense · W of each row: (n, d). into: (width, d), W."""
+    summed = bags.dense @ into
+    if len(bags.tokens):
         summed = summed + functional.embedding_bag(
-            tokens, rows, offsets, mode="sum", per_sample_weights=weights
+            bags.tokens, embeddings, bags.offsets, mode="sum", per_sample_weights=bags.weights
         )
     return summed
 
@@ -120,57 +125,74 @@ def history_vectors(cores: Tensor, parameters: Parameters) -> Tensor:
     return cores @ parameters["history_map"] + parameters["history_base"]
 
 
-@dataclass(frozen=True)
-class HistorySums:
-    """Per run: Σ w z (r, d), Σ w (r,) and n (r,) of its user's history."""
+class HistoryItems(NamedTuple):
+    """r histories: items int64 (h,), numbers of cores, those of history i from offsets[i] on, with
+    rating buckets int64 (h,); lengths int64 (r,)."""
+
+    items: Tensor
+    buckets: Tensor
+    offsets: Tensor
+    lengths: Tensor
+
+
+class HistorySums(NamedTuple):
+    """Σ w z (n, d), Σ w (n, 1) and n (n, 1) of each history."""
 
     cores: Tensor
     weights: Tensor
     lengths: Tensor
 
 
-def sum_histories(
-    cores: Tensor,
-    history: Tensor,
-    offsets: Tensor,
-    lengths: Tensor,
-    buckets: Tensor,
-    parameters: Parameters,
-) -> HistorySums:
+class Targets(NamedTuple):
+    """b targets: their cores (b, d), rating buckets int64 (b,), and inside (b,): 1 where the
+    target is in its user's history, else 0."""
+
+    cores: Tensor
+    buckets: Tensor
+    inside: Tensor
+
+
+def sum_histories(histories: HistoryItems, cores: Tensor, parameters: Parameters) -> HistorySums:
     """Weighted sums of histories' cores. The map to history vectors is linear: it comes later."""
-    # F.embedding, not indexing: its gradient adds up in one order, whatever the threads do.
-    by_bucket = parameters["history_weights"][:, None]
-    weights = functional.embedding(buckets, by_bucket)
+    weights = _history_weights(histories.buckets, parameters)
     summed = functional.embedding_bag(
-        history, cores, offsets, mode="sum", per_sample_weights=weights[:, 0]
+        histories.items,
+        cores,
+        histories.offsets,
+        mode="sum",
+        per_sample_weights=weights[:, 0],
     )
-    places = torch.arange(len(history), device=history.device)
-    totals = functional.embedding_bag(places, weights, offsets, mode="sum")
-    return HistorySums(summed, totals[:, 0], lengths.to(cores.dtype))
+    places = torch.arange(len(weights), device=weights.device)
+    totals = functional.embedding_bag(places, weights, histories.offsets, mode="sum")
+    return HistorySums(summed, totals, histories.lengths.to(cores.dtype)[:, None])
 
 
-def user_vectors(
-    profiles: Tensor,
-    sums: HistorySums,
-    runs: Tensor,
-    own_cores: Tensor,
-    own_buckets: Tensor,
-    inside: Tensor,
-    parameters: Parameters,
-) -> Tensor:
-    """Each interaction's user, without that interaction in the history: (b, d), not normalised.
+def leave_one_out(
+    sums: HistorySums, runs: Tensor, targets: Targets, parameters: Parameters
+) -> HistorySums:
+    """Each target's user's history without that target: sums of b histories.
 
-    profiles: (r, d); runs: int64 (b,); own_cores: (b, d), the target's core; own_buckets: int64
-    (b,); inside: (b,), 1 where the target is in the history, else 0. A target left in its own
-    history would teach the towers to copy.
+    runs: int64 (b,), which of `sums` is each target's. A target left in its own history would
+    teach the towers to copy.
     """
-    by_bucket = parameters["history_weights"][:, None]
-    own = inside[:, None] * functional.embedding(own_buckets, by_bucket)  # (b, 1)
-    cores = sums.cores.index_select(0, runs) - own * own_cores
-    weights = sums.weights.index_select(0, runs)[:, None] - own
-    lengths = (sums.lengths.index_select(0, runs) - inside)[:, None]
-    taste = cores @ parameters["history_map"] + weights * parameters["history_base"]
-    return profiles.index_select(0, runs) + taste / lengths.clamp(min=1.0).sqrt()
+    own = targets.inside[:, None] * _history_weights(targets.buckets, parameters)
+    return HistorySums(
+        sums.cores.index_select(0, runs) - own * targets.cores,
+        sums.weights.index_select(0, runs) - own,
+        sums.lengths.index_select(0, runs) - targets.inside[:, None],
+    )
+
+
+def user_vectors(profiles: Tensor, sums: HistorySums, parameters: Parameters) -> Tensor:
+    """profile + (1/√n) Σ w(rating) · history vector: (b, d), not normalised."""
+    taste = sums.cores @ parameters["history_map"] + sums.weights * parameters["history_base"]
+    return profiles + taste / sums.lengths.clamp(min=1.0).sqrt()
+
+
+def _history_weights(buckets: Tensor, parameters: Parameters) -> Tensor:
+    """w of each bucket: (n, 1)."""
+    # F.embedding, not indexing: its gradient adds up in one order, whatever the threads do.
+    return functional.embedding(buckets, parameters["history_weights"][:, None])
 
 
 def unit(vectors: Tensor) -> Tensor:

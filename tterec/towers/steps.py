@@ -50,7 +50,7 @@ class Learner:
                 f"the loss became {value}; train again with a smaller step, "
                 f"learning_rate = {self._config.learning_rate / 10:g} in train.toml"
             )
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimiser.step()
         return value
 
@@ -76,21 +76,19 @@ class Learner:
     def _softmax(self, batch: Batch, read: model.Parameters) -> Tensor:
         cores, users = self._users(batch, read)
         candidates = self._tensor(batch.candidates)
-        runs = self._tensor(batch.runs)
         known = self._tensor(batch.known[0]), self._tensor(batch.known[1])
         shares = self._shares.index_select(0, self._tensor(batch.item_rows[batch.candidates]))
-        each = losses.sampled_softmax(
-            model.unit(users),
+        return losses.sampled_softmax(
+            read["log_scale"].exp().clamp(max=MOST_SCALE) * model.unit(users),
             model.unit(cores.index_select(0, candidates) + read["item_base"]),
             self._tensor(batch.target_columns),
-            losses.known_mask(known, runs, len(batch.history_lengths), len(candidates)),
-            losses.log_sampling_probability(
+            log_q=losses.log_sampling_probability(
                 shares, len(batch.runs), self._config.uniform_negatives, len(self._shares)
             ),
-            read["log_scale"].exp().clamp(max=MOST_SCALE),
+            known=losses.known_mask(known, len(batch.history_lengths), len(candidates)),
+            runs=self._tensor(batch.runs),
+            weights=losses.rating_weights(self._tensor(batch.ratings), self._config.rating_power),
         )
-        weights = losses.rating_weights(self._tensor(batch.ratings), self._config.rating_power)
-        return (weights * each).sum() / weights.sum().clamp(min=1e-6)
 
     def _mse(self, batch: Batch, read: model.Parameters) -> Tensor:
         cores, users = self._users(batch, read)
@@ -104,37 +102,33 @@ class Learner:
 
     def _users(self, batch: Batch, read: model.Parameters) -> tuple[Tensor, Tensor]:
         """The batch's item cores (i, d) and each interaction's user vector (b, d), raw."""
-        gates = self._tensor(batch.id_gates)[:, None]
-        cores = gates * read["item_ids"] + self._bags(batch.items, "item", read)
-        profiles = self._bags(batch.users, "user", read) + read["user_base"]
-        sums = model.sum_histories(
-            cores,
-            self._tensor(batch.history),
-            self._tensor(batch.history_offsets),
-            self._tensor(batch.history_lengths),
-            self._tensor(batch.history_buckets),
-            read,
+        own = self._tensor(batch.id_gates)[:, None] * read["item_ids"]
+        cores = own + self._feature_sums(batch.items, "item", read)
+        profiles = self._feature_sums(batch.users, "user", read) + read["user_base"]
+        histories = model.HistoryItems(
+            items=self._tensor(batch.history),
+            buckets=self._tensor(batch.history_buckets),
+            offsets=self._tensor(batch.history_offsets),
+            lengths=self._tensor(batch.history_lengths),
         )
-        users = model.user_vectors(
-            profiles,
-            sums,
-            self._tensor(batch.runs),
-            cores.index_select(0, self._tensor(batch.targets)),
-            self._tensor(batch.target_buckets),
-            self._tensor(batch.inside),
-            read,
+        targets = model.Targets(
+            cores=cores.index_select(0, self._tensor(batch.targets)),
+            buckets=self._tensor(batch.target_buckets),
+            inside=self._tensor(batch.inside),
         )
-        return cores, users
+        runs = self._tensor(batch.runs)
+        sums = model.sum_histories(histories, cores, read)
+        others = model.leave_one_out(sums, runs, targets, read)
+        return cores, model.user_vectors(profiles.index_select(0, runs), others, read)
 
-    def _bags(self, side: Side, name: str, read: model.Parameters) -> Tensor:
-        return model.bags(
-            read[f"{name}_tokens"],
-            self._tensor(side.tokens),
-            self._tensor(side.offsets),
-            self._tensor(side.weights),
-            self._tensor(side.dense),
-            read[f"{name}_dense"],
+    def _feature_sums(self, side: Side, name: str, read: model.Parameters) -> Tensor:
+        bags = model.Bags(
+            tokens=self._tensor(side.tokens),
+            offsets=self._tensor(side.offsets),
+            weights=self._tensor(side.weights),
+            dense=self._tensor(side.dense),
         )
+        return model.feature_sums(bags, read[f"{name}_tokens"], read[f"{name}_dense"])
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._device)

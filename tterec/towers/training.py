@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tterec.config import TrainingConfig
 from tterec.errors import ConfigError, TrainingError
@@ -60,16 +61,19 @@ def train(
     progress(Progress("features", 1, 2))
     encoded_users = user_features.encode(users)
     progress(Progress("features", 2, 2))
+    data = _Data(
+        histories.select(~held_out), histories.select(held_out), encoded_items, encoded_users
+    )
+    shape = model.Shape(
+        items=len(items),
+        item_tokens=item_features.token_count,
+        item_dense=item_features.dense_width,
+        user_tokens=user_features.token_count,
+        user_dense=user_features.dense_width,
+        dim=config.dim,
+    )
     with bounded_threads(config.threads) as threads:
-        fitted = _fit(
-            histories.select(~held_out),
-            histories.select(held_out),
-            encoded_items,
-            encoded_users,
-            _shape(items, item_features, user_features, config),
-            config,
-            progress,
-        )
+        fitted = _fit(data, shape, config, progress)
         own = np.flatnonzero(fitted.gates)
         fitted.parameters["item_ids"] = torch.from_numpy(
             fitted.gates[own, None] * fitted.parameters["item_ids"][own].numpy()
@@ -85,37 +89,31 @@ def train(
 
 
 @dataclass(frozen=True)
+class _Data:
+    """What is learned from, the interactions held out for validation, and the features."""
+
+    histories: Histories
+    held_out: Histories
+    items: Encoded
+    users: Encoded
+
+
+@dataclass(frozen=True)
 class _Fitted:
+    """The best epoch's parameters, the items' gates (items,) and the run's figures."""
+
     parameters: model.Parameters
-    gates: Any
+    gates: NDArray[np.float32]
     metrics: dict[str, Any]
 
 
-def _shape(
-    items: FeatureTable, item_features: Features, user_features: Features, config: TrainingConfig
-) -> model.Shape:
-    return model.Shape(
-        items=len(items),
-        item_tokens=item_features.token_count,
-        item_dense=item_features.dense_width,
-        user_tokens=user_features.token_count,
-        user_dense=user_features.dense_width,
-        dim=config.dim,
-    )
-
-
 def _fit(
-    histories: Histories,
-    held_out: Histories,
-    items: Encoded,
-    users: Encoded,
-    shape: model.Shape,
-    config: TrainingConfig,
-    progress: ProgressCallback,
+    data: _Data, shape: model.Shape, config: TrainingConfig, progress: ProgressCallback
 ) -> _Fitted:
     """Learn epoch by epoch until validation stops getting better; the best epoch's parameters."""
     mse = config.objective == "mse"
     device = torch.device(config.device)
+    histories = data.histories
     targets = ~np.isnan(histories.ratings) if mse else np.ones(len(histories), dtype=bool)
     if not targets.any():
         raise TrainingError(
@@ -125,12 +123,13 @@ def _fit(
     batches = Batches(
         histories,
         targets,
-        items,
-        users,
+        data.items,
+        data.users,
         batch_size=config.batch_size,
         uniform_negatives=0 if mse else config.uniform_negatives,
         id_shrinkage=config.id_shrinkage,
         id_dropout=config.id_dropout,
+        history_dropout=config.history_dropout,
         seed=config.seed,
     )
     counts = np.bincount(histories.items, minlength=shape.items)
@@ -142,7 +141,7 @@ def _fit(
         seed=config.seed,
     )
     learner = Learner(parameters, config, counts / counts.sum(), device)
-    validation = Validation(histories, held_out, items, users, device)
+    validation = Validation(histories, data.held_out, data.items, data.users, device)
     best = _Best(mse)
     started = time.perf_counter()
     for epoch in range(1, config.epochs + 1):

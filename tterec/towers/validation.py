@@ -61,12 +61,13 @@ class Validation:
         """Rank each held-out item among all items that its user has not met."""
         if len(self) == 0:
             return Figures(float("nan"), float("nan"))
-        cores = self._bags(self._items, "item", parameters)
+        cores = self._feature_sums(self._items, "item", parameters)
         cores += self._tensor(gates)[:, None] * parameters["item_ids"]
         embeddings = cores + parameters["item_base"]
         if not mse:
             embeddings = model.unit(embeddings)
-        profiles = self._bags(self._profiles, "user", parameters)
+        profiles = self._feature_sums(self._profiles, "user", parameters)
+        profiles += parameters["user_base"]
         ranks, scores = [], []
         for start in range(0, len(self), BLOCK):
             block = np.arange(start, min(start + BLOCK, len(self)))
@@ -89,44 +90,32 @@ class Validation:
         met = self._tensor(self._histories.items[positions])
         scores[torch.repeat_interleave(rows, self._tensor(lengths)), met] = -torch.inf
         better = (scores > own[:, None]).sum(dim=1)
-        ties, columns = (scores == own[:, None]).nonzero(as_tuple=True)
-        before = ties[columns < targets[ties]]
-        better += torch.bincount(before, minlength=len(block))
+        level = (scores >= own[:, None]).sum(dim=1) - better
+        for row in (level > 1).nonzero()[:, 0].tolist():
+            better[row] += (scores[row, : targets[row]] == own[row]).sum()
         return 1 + better.cpu().numpy(), own.cpu().numpy()
 
     def _vectors(
         self, block: Index, cores: Tensor, profiles: Tensor, parameters: model.Parameters
     ) -> Tensor:
         history, lengths = self._histories.history_spans(self._users[block])
-        sums = model.sum_histories(
-            cores,
-            self._tensor(self._histories.items[history]),
-            self._tensor(offsets_of(lengths)[:-1]),
-            self._tensor(lengths),
-            self._tensor(self._histories.buckets[history]),
-            parameters,
+        histories = model.HistoryItems(
+            items=self._tensor(self._histories.items[history]),
+            buckets=self._tensor(self._histories.buckets[history]),
+            offsets=self._tensor(offsets_of(lengths)[:-1]),
+            lengths=self._tensor(lengths),
         )
-        nothing = torch.zeros(len(block), device=self._device)
-        return model.user_vectors(
-            profiles,
-            sums,
-            torch.arange(len(block), device=self._device),
-            nothing[:, None],
-            torch.zeros(len(block), dtype=torch.int64, device=self._device),
-            nothing,
-            parameters,
-        )
+        sums = model.sum_histories(histories, cores, parameters)
+        return model.user_vectors(profiles, sums, parameters)
 
-    def _bags(self, rows: Encoded, side: str, parameters: model.Parameters) -> Tensor:
-        sums = model.bags(
-            parameters[f"{side}_tokens"],
-            self._tensor(rows.tokens.ids),
-            self._tensor(rows.tokens.offsets[:-1]),
-            self._tensor(rows.tokens.weights),
-            self._tensor(rows.dense),
-            parameters[f"{side}_dense"],
+    def _feature_sums(self, rows: Encoded, side: str, parameters: model.Parameters) -> Tensor:
+        bags = model.Bags(
+            tokens=self._tensor(rows.tokens.ids),
+            offsets=self._tensor(rows.tokens.offsets[:-1]),
+            weights=self._tensor(rows.tokens.weights),
+            dense=self._tensor(rows.dense),
         )
-        return sums + parameters["user_base"] if side == "user" else sums
+        return model.feature_sums(bags, parameters[f"{side}_tokens"], parameters[f"{side}_dense"])
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._device)
