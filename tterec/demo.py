@@ -57,7 +57,7 @@ def take_tour(
         pipeline.load(database, users=users, books=books, ratings=ratings, progress=progress)
     with _stage(progress, "Train and publish"):
         pipeline.train(database, TrainingConfig(seed=seed), progress=progress)
-        pipeline.prune(database)
+        pipeline.models_prune(database)
     with _stage(progress, "Recommend"):
         guest = shop.guest()
         with Recommender(database.url) as recommender:
