@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tterec.database.connection import Connection
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER_BYTES = 2  # a field count of -1
 # Blocks of some 4 MB: larger ones are no faster, and this is what is held twice.
 _BLOCK_BYTES = 4 << 20
 
@@ -26,19 +27,20 @@ def read_fixed(
     `columns` names the query's columns, in order, with NumPy types of their binary format
     (`i8` bigint, `f8` double precision). None may be NULL: NULL has no width.
     """
+    named = list(columns.items())
     wire = [("fields", ">i2")]
-    for name, kind in columns.items():
+    for name, kind in named:
         wire += [(f"{name} bytes", ">i4"), (name, f">{kind}")]
     layout = np.dtype(wire)
     size = max(1, _BLOCK_BYTES // layout.itemsize)
     with connection.cursor() as cursor, cursor.copy(_copy_out(query)) as copy:
         for chunk in _joined(copy, size):
-            # The trailer is a field count of -1; no row is as short.
-            count = len(chunk) // layout.itemsize
+            count, rest = divmod(len(chunk), layout.itemsize)
             wired = np.frombuffer(chunk, dtype=layout, count=count)
-            if not (wired["fields"] == len(columns)).all():
+            sizes = [wired[f"{name} bytes"] == np.dtype(kind).itemsize for name, kind in named]
+            if rest not in (0, _TRAILER_BYTES) or not np.all(sizes):
                 raise ValueError("a row of the binary COPY stream is not of the width asked for")
-            yield {name: wired[name].astype(kind) for name, kind in columns.items()}
+            yield {name: wired[name].astype(kind) for name, kind in named}
 
 
 def read_rows(

@@ -52,7 +52,9 @@ def read_interactions(
     without id, ratings outside 0 to 10 and pairs that come more than once.
     """
     user, item = ids
-    rated_at = "extract(epoch FROM s.rated_at::timestamptz)::float8" if has_rated_at else "NULL"
+    rated_at = (
+        "extract(epoch FROM s.rated_at::timestamptz)::float8" if has_rated_at else "NULL::float8"
+    )
     # NaN stands for NULL, so a NaN that was there must become another thing outside 0 to 10.
     statement = (
         f"SELECT coalesce({user.value}, {_NO_ID})::bigint,"
