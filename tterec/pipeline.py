@@ -13,6 +13,7 @@ from tterec.config import TrainingConfig
 from tterec.database import functions, schema
 from tterec.database.connection import Database
 from tterec.errors import TterecError
+from tterec.ranking import exact
 from tterec.records import GenerationInfo, Interactions, ProgressCallback, TrainedVectors, ignore
 from tterec.store import generations, kinds, locks, pruning, reading, registry, sources
 from tterec.store import load as loading
@@ -140,8 +141,6 @@ def _probes(vectors: TrainedVectors, interactions: Interactions, seed: int) -> l
 
     `interactions` are ordered by user, and all of their items have vectors.
     """
-    from tterec.ranking import exact
-
     users, starts = np.unique(interactions.user_ids, return_index=True)
     ends = np.append(starts[1:], len(interactions))
     drawn = np.random.default_rng(seed).permutation(len(users))[:_PROBED_USERS]
@@ -163,6 +162,12 @@ def _probes(vectors: TrainedVectors, interactions: Interactions, seed: int) -> l
         )
         probes.append(Probe(vector, seen))
     return probes
+
+
+def example_user(database: Database) -> str:
+    """The id of some user with interactions, as the sources have it, to be typed."""
+    with database.connect() as connection:
+        return sources.example_user(connection)
 
 
 def load_towers(database: Database, generation: int | None = None) -> Towers:

@@ -172,6 +172,14 @@ def view_columns(connection: Connection, name: str) -> dict[str, str]:
     return dict(rows)
 
 
+def example_user(connection: Connection) -> str:
+    """The id, as text, of some user with interactions; "USER" where there is none."""
+    row = connection.execute(
+        "SELECT user_id::text FROM tterec.source_interactions LIMIT 1"
+    ).fetchone()
+    return "USER" if row is None else str(row[0])
+
+
 INTEGER_TYPES = ("smallint", "integer", "bigint")
 TEXT_TYPES = ("text", "character varying", "character", "uuid")
 

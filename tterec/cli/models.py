@@ -1,0 +1,203 @@
+"""`tterec models`: the generations, and which of them is live."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tterec.cli.options import database_option
+from tterec.cli.progress import progress_on_stderr
+
+if TYPE_CHECKING:
+    from tterec.records import GenerationInfo
+
+_format_option = click.option(
+    "--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+
+
+@click.group()
+def command() -> None:
+    """List, show, promote and prune the generations that `tterec train` has made.
+
+    \b
+    Example:
+      tterec models list
+    """
+
+
+@command.command("list")
+@_format_option
+@database_option
+def list_(format_: str, database_url: str | None) -> None:
+    """List all generations, the oldest first.
+
+    \b
+    Example:
+      tterec models list --format json
+    """
+    from tterec import pipeline
+    from tterec.database.connection import Database
+
+    found = pipeline.models_list(Database.resolve(database_url))
+    if format_ == "json":
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+    elif found:
+        click.echo(_table([_HEAD, *map(_row, found)]))
+    else:
+        click.echo("There is no generation yet; run: tterec train", err=True)
+
+
+_HEAD = (
+    "generation",
+    "status",
+    "created",
+    "objective",
+    "dim",
+    "interactions",
+    "items",
+    "NDCG@20",
+    "index recall",
+)
+
+
+def _row(one: GenerationInfo) -> tuple[str, ...]:
+    return (
+        str(one.generation),
+        "live" if one.active else one.status,
+        one.created_at[:16].replace("T", " "),
+        one.objective,
+        _number(one.dim),
+        _number(one.counts.get("interactions")),
+        _number(one.counts.get("items")),
+        _number(one.metrics.get("validation_ndcg_at_20")),
+        _number(one.metrics.get("index", {}).get("recall")),
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """Rows in columns, as wide as need be; numbers to the right, as are their heads."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(value[:1].isdigit() or value == "-" for value in column[1:]) for column in columns]
+    return "\n".join(
+        "  ".join(
+            value.rjust(width) if to_right else value.ljust(width)
+            for value, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+@command.command()
+@click.argument("generation", type=int)
+@_format_option
+@database_option
+def show(generation: int, format_: str, database_url: str | None) -> None:
+    """Show how generation GENERATION was trained, from what, and how good it is.
+
+    \b
+    Example:
+      tterec models show 3
+    """
+    from tterec import pipeline
+    from tterec.database.connection import Database
+
+    found = pipeline.models_show(Database.resolve(database_url), generation)
+    if format_ == "json":
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        click.echo(f"{name:<16}{_shown(value)}".rstrip())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "".join(f"\n  {name:<24}{_inner(inner)}" for name, inner in value.items())
+    return _inner(value)
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value:
+        return "".join(f"\n    {line}" for line in value.splitlines())
+    if isinstance(value, list):
+        return " ".join(map(_inner, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_inner(inner)}" for name, inner in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+@command.command()
+@click.argument("generation", type=int)
+@database_option
+def promote(generation: int, database_url: str | None) -> None:
+    """Make generation GENERATION the live one; the live one becomes the previous.
+
+    Readers see the one or the other, never a mixture. The source views become those that the
+    generation was trained from.
+
+    \b
+    Example:
+      tterec models promote 3
+    """
+    from tterec import pipeline
+    from tterec.database.connection import Database
+
+    pipeline.models_promote(Database.resolve(database_url), generation)
+    click.echo(f"Generation {generation} is live. Back again: tterec models rollback")
+
+
+@command.command()
+@database_option
+def rollback(database_url: str | None) -> None:
+    """Make the previous generation live again.
+
+    \b
+    Example:
+      tterec models rollback
+    """
+    from tterec import pipeline
+    from tterec.database.connection import Database
+
+    generation = pipeline.models_rollback(Database.resolve(database_url))
+    click.echo(f"Generation {generation} is live. Back again: tterec models rollback")
+
+
+@command.command()
+@database_option
+def prune(database_url: str | None) -> None:
+    """Drop the vectors and weights of all generations but the live and the previous one.
+
+    Also those that were never promoted, and what failed or killed runs have left. Their lines
+    in `tterec models list` stay. Waits up to a minute for transactions that may still read
+    an older generation.
+
+    \b
+    Example:
+      tterec models prune
+    """
+    from tterec import pipeline
+    from tterec.database.connection import Database
+
+    with progress_on_stderr() as progress:
+        done = pipeline.models_prune(Database.resolve(database_url), progress)
+    for what, which in (("Pruned", done.pruned), ("Cleared leftovers of", done.cleared)):
+        if which:
+            click.echo(f"{what} generation {', '.join(map(str, which))}.")
+    for generation, reason in done.left.items():
+        click.echo(f"Left generation {generation}: {reason}; prune again later.", err=True)
+    if not (done.pruned or done.cleared or done.left):
+        click.echo("Nothing to prune.")
