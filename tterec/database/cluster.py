@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,7 +117,6 @@ class Cluster:
                     "TTEREC_HOME to another place"
                 )
             return
-        self._check_path()
         for stale in self.home.glob(f"{_STARTING}*"):  # a killed client's
             shutil.rmtree(stale, ignore_errors=True)
         programs = self._programs()
@@ -131,6 +131,7 @@ class Cluster:
         arguments += ["--auth-local=trust", "--auth-host=scram-sha-256"]
         if not _unix_sockets():
             write_private(self._password_file, secrets.token_urlsafe(24))
+            system_user.hand_over(self._password_file)
             arguments += ["--pwfile", str(self._password_file)]
         self._run(programs / "initdb", *arguments, directory=folder, failing="set up")
         with (folder / "postgresql.conf").open("a", encoding="utf-8") as file:
@@ -139,7 +140,6 @@ class Cluster:
 
     def start(self) -> Address:
         """Start the server, detached from this process, and wait until it lets clients in."""
-        self._check_path()
         self._clear_stale_files()
         self._keep_log_short()
         found = self._address(PORT if _unix_sockets() else _free_port())
@@ -252,10 +252,11 @@ class Cluster:
         pid = self._recorded_pid()
         orphans = list(self._orphans()) if pid is not None else []
         for orphan in orphans:
-            orphan.terminate()
-        for orphan in psutil.wait_procs(orphans, timeout=10)[1]:
-            orphan.kill()
-        psutil.wait_procs(orphans, timeout=10)
+            orphan.kill()  # whatever it was doing is undone by the recovery that comes
+        deadline = time.monotonic() + 10
+        # Not psutil's wait: it waits for zombies too, which a container may keep for ever.
+        while any(map(self._is_ours, orphans)) and time.monotonic() < deadline:
+            time.sleep(0.02)
         if pid is not None and psutil.pid_exists(pid):
             for name in ("postmaster.pid", f"{_SOCKET}.lock"):
                 (self.directory / name).unlink(missing_ok=True)
@@ -264,7 +265,8 @@ class Cluster:
         if self.log.exists() and self.log.stat().st_size > 10_000_000:
             self.log.replace(self.log.with_suffix(".log.1"))
 
-    def _check_path(self) -> None:
+    def check_path(self) -> None:
+        """Refuse a home in which the socket's path is more than the system or libpq can take."""
         path = os.fsencode(self.directory / _SOCKET)
         if _unix_sockets() and (len(path) > _SOCKET_PATH_BYTES or b"," in path):
             wrong = (
@@ -303,9 +305,8 @@ class Cluster:
             output.seek(0)
             said = " ".join(output.read().decode(errors="replace").split())
         said = self._last_words(logged) or said
-        raise EmbeddedServerError(
-            f"the embedded Postgres did not {failing}: {said[-600:]}; its log is {self.log}"
-        )
+        log = f"its log is {self.log}" if self.log.exists() else f"nothing was kept in {self.home}"
+        raise EmbeddedServerError(f"the embedded Postgres did not {failing}: {said[-600:]}; {log}")
 
 
 def _unix_sockets() -> bool:

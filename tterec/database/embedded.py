@@ -50,11 +50,12 @@ def ensure_running() -> str:
     known = address.recorded(home)
     if known is not None and _refusal(known) is None:
         return known.url()
+    cluster = Cluster(home)
+    cluster.check_path()
     with _errors_wrapped(home), _lock(home):
         known = address.recorded(home)  # another command may have started it meanwhile
         if known is not None and _refusal(known) is None:
             return known.url()
-        cluster = Cluster(home)
         cluster.create()
         started = _join(cluster, known) or cluster.start()
         _ensure_database(started)

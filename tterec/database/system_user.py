@@ -50,7 +50,7 @@ def _create() -> None:
 
 
 def hand_over(path: Path) -> None:
-    """Make the account the owner of a directory of ours; nothing to do unless we are root."""
+    """Make the account the owner of a file or directory of ours; nothing to do unless root."""
     who = identity()
     if who:
         os.chown(path, who["user"], who["group"])
