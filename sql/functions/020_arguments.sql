@@ -12,24 +12,25 @@ BEGIN
 END
 $$;
 
--- The id behind a user's name in a shop with text ids; the number that the text is in a shop with
--- numbers. A text that is neither is nobody: NULL.
-CREATE OR REPLACE FUNCTION tterec.user_id_of(user_id text) RETURNS bigint
+-- The id behind a user's name: in a shop with text ids what tterec numbered it, where the text
+-- '123' is not the user numbered 123; else the number that the text is. NULL: nobody.
+CREATE OR REPLACE FUNCTION tterec.user_id_of(name text) RETURNS bigint
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
-    found bigint;
-    digits text := btrim(user_id_of.user_id);
+    digits text := btrim(name);
 BEGIN
-    SELECT k.user_id INTO found FROM tterec.user_keys k WHERE k.key = user_id_of.user_id;
-    -- In a shop with text ids the text '123' is not the user whom tterec numbered 123.
-    IF found IS NULL AND digits ~ '^[+-]?[0-9]{1,19}$' AND EXISTS (
+    IF EXISTS (
         SELECT FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = 'tterec.source_interactions'::pg_catalog.regclass
-            AND a.attname = 'user_id' AND a.atttypid = ANY ('{int2,int4,int8}'::pg_catalog.regtype[])
-    ) AND digits::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN
-        found := digits::bigint;
+            AND a.attname = 'user_id'
+            AND a.atttypid <> ALL ('{int2,int4,int8}'::pg_catalog.regtype[])
+    ) THEN
+        RETURN (SELECT k.user_id FROM tterec.user_keys k WHERE k.key = name);
+    ELSIF digits ~ '^[+-]?[0-9]{1,19}$'
+        AND digits::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN
+        RETURN digits::bigint;
     END IF;
-    RETURN found;
+    RETURN NULL;
 END
 $$;

@@ -1,0 +1,4 @@
+-- What lists show of every item that has a vector.
+SELECT c.isbn, c.title
+FROM tterec.item_vectors_@generation@ v JOIN tterec.catalogue c ON c.item_id = v.item_id
+ORDER BY v.item_id

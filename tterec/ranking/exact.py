@@ -1,0 +1,58 @@
+"""The user tower's sum, exact scores and their order."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.records import UNRATED_BUCKET
+
+DECIMALS = 6
+"""Scores are rounded to this many decimals before they are compared."""
+
+
+def user_vector(
+    profile: NDArray[np.floating],
+    history_vectors: NDArray[np.floating],
+    ratings: NDArray[np.floating],
+    history_weights: NDArray[np.floating],
+    normalised: bool,
+) -> NDArray[np.float64]:
+    """A user's vector (d,): profile + Σ w(rating_i) history_i / √n, over its norm if `normalised`.
+
+    profile (d,), history_vectors (n, d), ratings (n,) from 0 to 10 with NaN where there is none,
+    history_weights (12,). A vector of zeros has no direction and stays as it is.
+    """
+    vector = profile.astype(np.float64)
+    if len(ratings):
+        weights = history_weights.astype(np.float64)[buckets(ratings)]
+        weighted = weights[:, None] * history_vectors.astype(np.float64)
+        vector = vector + weighted.sum(axis=0) / np.sqrt(len(ratings))
+    norm = np.sqrt(np.sum(vector * vector))
+    return vector / norm if normalised and norm > 0 else vector
+
+
+def buckets(ratings: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Index of each rating's weight: 0-10 rounded half up, UNRATED_BUCKET for NaN."""
+    unrated = np.isnan(ratings)
+    rounded = np.floor(np.where(unrated, 0.0, ratings) + 0.5)
+    return np.where(unrated, UNRATED_BUCKET, rounded).astype(np.int64)
+
+
+def exact_scores(
+    user_vector: NDArray[np.floating], vectors: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Inner products (n,) of a vector (d,) with the rows of vectors (n, d), to six decimals.
+
+    Each row is summed by itself in float64. A BLAS product sums a row in an order that depends
+    on where it stands, so that identical rows would get different scores.
+    """
+    products = vectors.astype(np.float64) * user_vector.astype(np.float64)
+    # + 0.0 makes a negative zero positive.
+    rounded: NDArray[np.float64] = products.sum(axis=1).round(DECIMALS) + 0.0
+    return rounded
+
+
+def rank(item_ids: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Positions (at most k,) of the greatest scores, best first; equal scores by item id."""
+    return np.lexsort((item_ids, -scores))[:k]

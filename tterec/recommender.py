@@ -1,0 +1,352 @@
+"""Recommendations for Python programs: user, candidates, exact scores, ranked list."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec import errors
+from tterec.database import schema
+from tterec.database.connection import Connection, Database, errors_wrapped
+from tterec.ranking import exact
+from tterec.records import Progress, ProgressCallback, Recommendation, Source, ignore
+from tterec.retrieval import pgvector
+from tterec.retrieval.base import Candidates
+from tterec.retrieval.matrix import MatrixIndex, positions
+from tterec.retrieval.pgvector import NO_HISTORY, History, LiveModel
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+T = TypeVar("T")
+
+User = int | str
+_NOBODY: NDArray[np.int64] = np.zeros(0, np.int64)
+# recommend_many scores this many pairs of user and item at once: 64 MB of float32.
+_PAIRS_AT_ONCE = 2**24
+_MOST_USERS_AT_ONCE = 1024
+
+
+class Recommender:
+    """Ranked lists from the live generation, always as of now.
+
+    `url` is a libpq URL or a Database; without one the environment decides, and by default it
+    is the embedded server, which is started if need be. It holds one connection, opened at the
+    first question and again after it broke: one Recommender a thread. Close it, or use it in a
+    `with` statement.
+
+    >>> with Recommender() as recommender:
+    ...     recommender.recommend(123, k=10)
+    """
+
+    def __init__(self, url: str | Database | None = None) -> None:
+        self._database = url if isinstance(url, Database) else Database.resolve(url)
+        self._connection: Connection | None = None
+        self._resources = ExitStack()
+        self._close = weakref.finalize(self, self._resources.close)
+
+    def __enter__(self) -> Recommender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The next question opens another."""
+        self._connection = None
+        self._resources.close()
+
+    def recommend(
+        self, user: User, k: int = 10, exclude_rated: bool = True
+    ) -> list[Recommendation]:
+        """The k best books for a user, given by id, or by name where users have text ids.
+
+        Books that the user has met, up to this moment, are left out unless `exclude_rated` is
+        false. An unknown user gets popular books; their `source` says so.
+        """
+        _check_k(k)
+
+        def work(connection: Connection) -> list[Recommendation]:
+            user_id = pgvector.user_ids(connection, [user])[0]
+            history = NO_HISTORY
+            if user_id is not None:
+                history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
+            excluded = history.item_ids if exclude_rated else _NOBODY
+            return _for_history(connection, user_id, history, k, excluded)
+
+        return self._ask(work)
+
+    def recommend_for_books(
+        self, isbns: Sequence[str], ratings: Sequence[float | None] | None = None, k: int = 10
+    ) -> list[Recommendation]:
+        """The k best books for somebody who has read these, and rated them 0 to 10 or None.
+
+        Unknown ISBNs are passed over; if all are unknown, these are popular books. A book that
+        is named twice counts once, with its higher rating.
+        """
+        _check_k(k)
+        given = [None] * len(isbns) if ratings is None else list(ratings)
+        if len(given) != len(isbns):
+            raise errors.InvalidArgument(
+                f"{len(isbns)} isbns but {len(given)} ratings; "
+                "pass one rating an isbn, None where there is none"
+            )
+        for isbn, rating in zip(isbns, given, strict=True):
+            if rating is not None and not 0 <= rating <= 10:
+                raise errors.InvalidArgument(
+                    f"rating {rating} of {isbn} is not between 0 and 10; "
+                    "pass None for a book without rating"
+                )
+
+        def work(connection: Connection) -> list[Recommendation]:
+            items: dict[str, list[int]] = {}
+            for isbn, item_id in pgvector.books(connection, isbns):
+                items.setdefault(isbn, []).append(item_id)
+            best: dict[int, float] = {}
+            for isbn, rating in zip(isbns, given, strict=True):
+                for item_id in items.get(isbn, ()):
+                    value = -np.inf if rating is None else float(rating)
+                    best[item_id] = max(best.get(item_id, -np.inf), value)
+            ordered = sorted(best, key=lambda item_id: (-best[item_id], item_id))
+            values = np.array([best[item_id] for item_id in ordered], dtype=np.float32)
+            values[np.isinf(values)] = np.nan
+            history = History(np.array(ordered, dtype=np.int64), values)
+            return _for_history(connection, None, history, k, history.item_ids)
+
+        return self._ask(work)
+
+    def similar(self, isbn: str, k: int = 10) -> list[Recommendation]:
+        """The k books nearest to a book, itself left out. Raises UnknownBook.
+
+        A book that is newer than the live generation has no vector yet: popular books.
+        """
+        _check_k(k)
+
+        def work(connection: Connection) -> list[Recommendation]:
+            found = pgvector.books(connection, [isbn])
+            if not found:
+                raise errors.UnknownBook(
+                    f"there is no book with ISBN {isbn} in the catalogue; look it up: psql "
+                    "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
+                )
+            item_id = min(item_id for _, item_id in found)
+            excluded = np.array([item_id], dtype=np.int64)
+            model = pgvector.live_model(connection)
+            vector = None if model is None else pgvector.item_vector(connection, model, item_id)
+            if model is None or vector is None:
+                return pgvector.popular(connection, model, k, excluded)
+            index = pgvector.PgvectorIndex(connection, model)
+            return _ranked(index.candidates(vector, k, excluded), vector, k, "history")
+
+        return self._ask(work)
+
+    def popular(self, k: int = 10) -> list[Recommendation]:
+        """The k most popular books, by mean rating shrunk where ratings are few."""
+        _check_k(k)
+        return self._ask(
+            lambda connection: pgvector.popular(
+                connection, pgvector.live_model(connection), k, _NOBODY
+            )
+        )
+
+    def recommend_many(
+        self,
+        users: Iterable[User] | None = None,
+        k: int = 10,
+        *,
+        progress: ProgressCallback = ignore,
+    ) -> Iterator[tuple[User, list[Recommendation]]]:
+        """Each user with the list that `recommend` has for them, one after the other.
+
+        `users`: ids or names; None for everybody. Item vectors are read once and held in memory
+        and searched exhaustively; users are read in batches. The generation and the catalogue
+        are those of the start, histories those of the moment.
+        """
+        _check_k(k)
+        return self._many(users, k, progress)
+
+    def _many(
+        self, users: Iterable[User] | None, k: int, progress: ProgressCallback
+    ) -> Iterator[tuple[User, list[Recommendation]]]:
+        if users is None:
+            users = self._ask(pgvector.all_users)
+        total = len(users) if isinstance(users, Sequence) else None
+        remaining, done = iter(users), 0
+        bulk = self._ask(_Bulk)
+        while batch := list(islice(remaining, bulk.users_at_once)):
+
+            def work(
+                connection: Connection, batch: list[User] = batch
+            ) -> list[list[Recommendation]]:
+                nonlocal bulk
+                if bulk.model and not pgvector.still_there(connection, bulk.model):
+                    bulk = _Bulk(connection)
+                return bulk.recommend(connection, batch, k)
+
+            yield from zip(batch, self._ask(work), strict=True)
+            done += len(batch)
+            progress(Progress("recommending", done, total))
+
+    @staticmethod
+    def to_pandas(recommendations: Iterable[Recommendation]) -> DataFrame:
+        """A frame with one row a recommendation and the columns of the SQL functions."""
+        import pandas as pd
+
+        rows = [asdict(one) for one in recommendations]
+        return pd.DataFrame(rows, columns=list(Recommendation.__dataclass_fields__))
+
+    def _ask(self, work: Callable[[Connection], T]) -> T:
+        with errors_wrapped():
+            connection = self._connection
+            if connection is None or connection.closed:
+                self.close()
+                connection = self._resources.enter_context(self._database.connect())
+                pgvector.prepare(connection)
+                pgvector.in_snapshot(connection, lambda: schema.require_current(connection))
+                self._connection = connection
+            return pgvector.in_snapshot(connection, lambda: work(connection))
+
+
+def _check_k(k: int) -> None:
+    if k < 0:
+        raise errors.InvalidArgument(f"k = {k} is negative; ask for 0 or more books")
+
+
+def _for_history(
+    connection: Connection,
+    user_id: int | None,
+    history: History,
+    k: int,
+    excluded: NDArray[np.int64],
+) -> list[Recommendation]:
+    model = pgvector.live_model(connection)
+    if model is None:
+        return pgvector.popular(connection, None, k, excluded)
+    items = history.item_ids[: model.max_history]
+    found = pgvector.history_vectors(connection, model, items) if len(items) else {}
+    known = [place for place, item_id in enumerate(items.tolist()) if item_id in found]
+    profile = None
+    if user_id is not None:
+        profile = pgvector.profiles(connection, model, [user_id]).get(user_id)
+    vectors = np.array([found[items[place]] for place in known]).reshape(-1, model.dim)
+    vector, source = _embed(model, profile, vectors, history.ratings[known])
+    if vector is None:
+        return pgvector.popular(connection, model, k, excluded)
+    index = pgvector.PgvectorIndex(connection, model)
+    return _ranked(index.candidates(vector, k, excluded), vector, k, source)
+
+
+def _embed(
+    model: LiveModel,
+    profile: NDArray[np.float32] | None,
+    history_vectors: NDArray[np.float32],
+    ratings: NDArray[np.float32],
+) -> tuple[NDArray[np.float64] | None, Source]:
+    """The user's vector (d,), None where nothing is known of them, and what it comes from."""
+    if profile is None and not len(ratings):
+        return None, "popular"
+    vector = exact.user_vector(
+        model.default_profile if profile is None else profile,
+        history_vectors,
+        ratings,
+        model.history_weights,
+        model.normalised,
+    )
+    return (vector if vector.any() else None), "history" if len(ratings) else "profile"
+
+
+def _ranked(
+    candidates: Candidates, vector: NDArray[np.floating], k: int, source: Source
+) -> list[Recommendation]:
+    scores = exact.exact_scores(vector, candidates.vectors)
+    order = exact.rank(candidates.item_ids, scores, k)
+    return [
+        Recommendation(
+            rank=place,
+            book_id=int(candidates.item_ids[i]),
+            isbn=candidates.isbns[i],
+            title=candidates.titles[i],
+            score=float(scores[i]),
+            similarity=float(scores[i]),
+            source=source,
+        )
+        for place, i in enumerate(order.tolist(), start=1)
+    ]
+
+
+class _Bulk:
+    """What recommend_many holds in memory: a generation's item and history vectors."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.model = pgvector.live_model(connection)
+        if self.model is not None:
+            self._index = MatrixIndex(pgvector.catalogue(connection, self.model))
+            self._history_ids, self._history_vectors = pgvector.all_history_vectors(
+                connection, self.model
+            )
+
+    @property
+    def users_at_once(self) -> int:
+        """How many users fit into one matrix product."""
+        items = len(self._index.items) if self.model else 0
+        return min(max(_PAIRS_AT_ONCE // max(items, 1), 1), _MOST_USERS_AT_ONCE)
+
+    def recommend(
+        self, connection: Connection, users: Sequence[User], k: int
+    ) -> list[list[Recommendation]]:
+        """Each user's list; at most `users_at_once` users."""
+        ids = pgvector.user_ids(connection, users)
+        known = [user_id for user_id in ids if user_id is not None]
+        histories = pgvector.histories(connection, known)
+        seen = [histories.get(i, NO_HISTORY) if i is not None else NO_HISTORY for i in ids]
+        embedded: dict[int, tuple[NDArray[np.float64], Source]] = {}
+        if self.model is not None:
+            profiles = pgvector.profiles(connection, self.model, known)
+            for place, (user_id, history) in enumerate(zip(ids, seen, strict=True)):
+                profile = None if user_id is None else profiles.get(user_id)
+                vector, source = self._embed(self.model, profile, history)
+                if vector is not None:
+                    embedded[place] = vector, source
+        lists = self._nearest(embedded, seen, k)
+        rest = [place for place in range(len(users)) if place not in lists]
+        if rest:
+            most = k + max(len(seen[place].item_ids) for place in rest)
+            popular = pgvector.popular(connection, self.model, most, _NOBODY)
+            for place in rest:
+                rated = set(seen[place].item_ids.tolist())
+                unseen = islice((one for one in popular if one.book_id not in rated), k)
+                lists[place] = [replace(one, rank=n) for n, one in enumerate(unseen, start=1)]
+        return [lists[place] for place in range(len(users))]
+
+    def _embed(
+        self, model: LiveModel, profile: NDArray[np.float32] | None, history: History
+    ) -> tuple[NDArray[np.float64] | None, Source]:
+        items = history.item_ids[: model.max_history]
+        ratings = history.ratings[: model.max_history]
+        places, known = positions(self._history_ids, items)
+        return _embed(model, profile, self._history_vectors[places], ratings[known])
+
+    def _nearest(
+        self,
+        embedded: dict[int, tuple[NDArray[np.float64], Source]],
+        seen: Sequence[History],
+        k: int,
+    ) -> dict[int, list[Recommendation]]:
+        if not embedded:
+            return {}
+        candidates = self._index.candidates_of_many(
+            np.stack([vector for vector, _ in embedded.values()]),
+            k,
+            [seen[place].item_ids for place in embedded],
+        )
+        return {
+            place: _ranked(found, vector, k, source)
+            for (place, (vector, source)), found in zip(embedded.items(), candidates, strict=True)
+        }

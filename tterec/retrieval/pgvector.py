@@ -1,0 +1,252 @@
+"""Everything that serving asks of Postgres; the queries are the files of `sql/retrieval/`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg import errors as pg
+
+from tterec.database import resources, vectors
+from tterec.database.connection import Connection
+from tterec.records import Recommendation
+from tterec.retrieval.base import Candidates
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
+_BIGINT = range(-(2**63), 2**63)
+
+# An index scan of more than this costs what a scan of all vectors costs.
+_MOST_BY_INDEX = 1000
+# Scores that differ by less than their rounding rank by id, across the k-th place too.
+_SPARE = 5
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """The live generation, as it was when asked. Weights float64 (12,), profile float32 (d,)."""
+
+    generation: int
+    dim: int
+    normalised: bool
+    max_history: int
+    history_weights: NDArray[np.float64]
+    default_profile: NDArray[np.float32]
+    ef_search: int
+    extension: str
+
+
+@dataclass(frozen=True)
+class History:
+    """A user's interactions, the most telling first: int64 (n,), and float32 (n,) with NaN."""
+
+    item_ids: NDArray[np.int64]
+    ratings: NDArray[np.float32]
+
+
+NO_HISTORY = History(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def prepare(connection: Connection) -> None:
+    """Make every transaction of a connection a snapshot that writes nothing."""
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+
+
+def in_snapshot(connection: Connection, work: Callable[[], T]) -> T:
+    """What `work` returns, done in one transaction of its own.
+
+    A generation may be pruned between reading its number and reading its tables; the work is
+    then done once more, from the start, which finds the generation that is live by now.
+    """
+    try:
+        with connection.transaction():
+            return work()
+    except pg.UndefinedTable:
+        with connection.transaction():
+            return work()
+
+
+def live_model(connection: Connection) -> LiveModel | None:
+    """The live generation; None before the first is promoted."""
+    row = _query(connection, "live_model").fetchone()
+    if row is None:
+        return None
+    generation, dim, normalised, max_history, weights, profile, ef_search, extension = row
+    return LiveModel(
+        generation=generation,
+        dim=dim,
+        normalised=normalised,
+        max_history=max_history,
+        history_weights=np.array(weights, dtype=np.float64),
+        default_profile=np.array(profile, dtype=np.float32),
+        ef_search=ef_search,
+        extension=extension,
+    )
+
+
+def still_there(connection: Connection, model: LiveModel) -> bool:
+    """Whether a generation's tables were not pruned since it was read."""
+    return _query(connection, "still_there", model).fetchone() == (True,)
+
+
+def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | None]:
+    """The id of each user, given by id or by name; None for a name that nobody has.
+
+    In a shop with text ids a name is looked up; else it is the number that it spells.
+    """
+    names = [user for user in users if isinstance(user, str)]
+    known: dict[str, int] = {}
+    if names and _query(connection, "text_user_ids").fetchone() == (True,):
+        known = dict(_query(connection, "user_ids", names=names).fetchall())
+    else:
+        known = {name: int(name) for name in names if _NUMBER.fullmatch(name)}
+    ids = [known.get(user) if isinstance(user, str) else int(user) for user in users]
+    return [i if i is not None and i in _BIGINT else None for i in ids]
+
+
+def all_users(connection: Connection) -> list[Any]:
+    """Every user, by the id that the shop's own queries use."""
+    return [row[0] for row in _query(connection, "all_users").fetchall()]
+
+
+def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
+    """The whole history of each user who has one, as of now."""
+    rows = _query(connection, "histories", user_ids=list(users)).fetchall()
+    if not rows:
+        return {}
+    owners, items, ratings = zip(*rows, strict=True)
+    item_ids = np.array(items, dtype=np.int64)
+    values = np.array(ratings, dtype=np.float32)  # None becomes NaN
+    owner_ids = np.array(owners, dtype=np.int64)
+    starts = np.flatnonzero(np.r_[True, owner_ids[1:] != owner_ids[:-1]])
+    ends = [*starts[1:].tolist(), len(owner_ids)]
+    return {
+        int(owner_ids[start]): History(item_ids[start:end], values[start:end])
+        for start, end in zip(starts.tolist(), ends, strict=True)
+    }
+
+
+def profiles(
+    connection: Connection, model: LiveModel, users: Sequence[int]
+) -> dict[int, NDArray[np.float32]]:
+    """The profile vector (d,) of each user who has one."""
+    found = _query(connection, "profiles", model, user_ids=list(users)).fetchall()
+    return _vectors_by_id(found, model)
+
+
+def history_vectors(
+    connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]
+) -> dict[int, NDArray[np.float32]]:
+    """The history vector (d,) of each item that has one."""
+    found = _query(connection, "history_vectors", model, item_ids=item_ids.tolist()).fetchall()
+    return _vectors_by_id(found, model)
+
+
+def all_history_vectors(
+    connection: Connection, model: LiveModel
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Every item id (n,), ascending, and its history vector (n, d)."""
+    return _copied(connection, "all_history_vectors", model)
+
+
+def item_vector(
+    connection: Connection, model: LiveModel, item_id: int
+) -> NDArray[np.float32] | None:
+    """An item's embedding (d,); None where it is newer than the generation."""
+    row = _query(connection, "item_vector", model, item_id=item_id).fetchone()
+    return None if row is None else vectors.decode([row[0]], model.dim)[0]
+
+
+def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]:
+    """ISBN and item id of each ISBN that the catalogue knows."""
+    return [(isbn, item) for isbn, item in _query(connection, "books", isbns=list(isbns))]
+
+
+def popular(
+    connection: Connection, model: LiveModel | None, k: int, excluded: NDArray[np.int64]
+) -> list[Recommendation]:
+    """The k most popular items that are not excluded; without a model, counted now."""
+    given = {"excluded": excluded.tolist(), "k": k}
+    if model is None:
+        rows = _query(connection, "popular_now", **given).fetchall()
+    else:
+        rows = _query(connection, "popular", generation=model.generation, **given).fetchall()
+    return [
+        Recommendation(place, item_id, isbn, title, round(score, 6), None, "popular")
+        for place, (item_id, isbn, title, score) in enumerate(rows, start=1)
+    ]
+
+
+def catalogue(connection: Connection, model: LiveModel) -> Candidates:
+    """Every item of the catalogue that has a vector, by ascending id."""
+    item_ids, matrix = _copied(connection, "catalogue_vectors", model)
+    shown = _query(connection, "catalogue", model).fetchall()
+    return Candidates(item_ids, [row[0] for row in shown], [row[1] for row in shown], matrix)
+
+
+class PgvectorIndex:
+    """The live generation's HNSW index. Use it inside one transaction."""
+
+    def __init__(self, connection: Connection, model: LiveModel) -> None:
+        self._connection = connection
+        self._model = model
+
+    def candidates(
+        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+    ) -> Candidates:
+        """See CandidateIndex. A scan of all vectors follows where the index stops short."""
+        given = {
+            "vector": vectors.to_text(user_vector),
+            "excluded": excluded.tolist(),
+            "k": k + _SPARE,
+        }
+        rows: list[Any] = []
+        if k <= _MOST_BY_INDEX:
+            ef_search = min(max(self._model.ef_search, 1), _MOST_BY_INDEX)
+            _query(self._connection, "index_settings", ef_search=ef_search)
+            rows = _query(self._connection, "nearest", self._model, **given).fetchall()
+        if len(rows) < k:
+            rows = _query(self._connection, "nearest_exact", self._model, **given).fetchall()
+        return Candidates(
+            item_ids=np.array([row[0] for row in rows], dtype=np.int64),
+            isbns=[row[1] for row in rows],
+            titles=[row[2] for row in rows],
+            vectors=vectors.decode([row[3] for row in rows], self._model.dim),
+        )
+
+
+def _text(name: str, model: LiveModel | None) -> bytes:
+    text = resources.sql(f"retrieval/{name}.sql")
+    if model is not None:
+        text = text.replace("@generation@", str(model.generation))
+        text = text.replace("@extension@", model.extension)
+    return text.encode()
+
+
+def _query(
+    connection: Connection, name: str, model: LiveModel | None = None, **given: Any
+) -> psycopg.Cursor[tuple[Any, ...]]:
+    # Binary results: a vector comes as its own bytes, and no number is printed and parsed.
+    return connection.execute(_text(name, model), given, binary=True)
+
+
+def _copied(
+    connection: Connection, name: str, model: LiveModel
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    statement = b"COPY (" + _text(name, model) + b") TO STDOUT (FORMAT binary)"
+    with connection.cursor().copy(statement) as copy:
+        return vectors.from_copy(copy, model.dim)
+
+
+def _vectors_by_id(
+    rows: Sequence[tuple[Any, ...]], model: LiveModel
+) -> dict[int, NDArray[np.float32]]:
+    matrix = vectors.decode([row[1] for row in rows], model.dim)
+    return {row[0]: vector for row, vector in zip(rows, matrix, strict=True)}
