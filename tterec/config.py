@@ -14,12 +14,13 @@ from tterec.errors import ConfigError
 
 HOME_VARIABLE = "TTEREC_HOME"
 URL_VARIABLES = ("TTEREC_DATABASE_URL", "DATABASE_URL")
+SECRET_VARIABLES = ("PGPASSWORD", "PGSSLPASSWORD")
 PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting's name, its value as text, where it came from, and its value if it is unset."""
+    """A setting's name, its value as text with secrets masked, and where it came from."""
 
     name: str
     value: str
@@ -45,6 +46,26 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("tterec", appauthor=False)
+
+
+def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> list[Setting]:
+    """Every setting as it stands: the database, the home, and what training would start from."""
+    try:
+        target = database_target(flag, environ)
+        url = "(the PG* variables)" if target.url == "" else target.url
+        found = [Setting("database", mask_password(url or "(embedded)"), target.origin)]
+    except ConfigError as error:  # this is where other messages send people: it must not fail
+        found = [Setting("database", f"unusable: {error}", "see the value")]
+    place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
+    found.append(Setting("home", str(home(environ)), place))
+    for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
+        value = "***" if name in SECRET_VARIABLES else environ[name]
+        found.append(Setting(name, value, "environment"))
+    training = TrainingConfig()
+    for field in fields(TrainingConfig):
+        value = str(getattr(training, field.name))
+        found.append(Setting(f"training.{field.name}", value, "default"))
+    return found
 
 
 def database_target(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> Target:
@@ -96,9 +117,11 @@ def _is_misread(rest: str) -> bool:
 
 def mask_password(url: str) -> str:
     """The URL or conninfo with its password replaced by ***, for people and logs."""
-    masked = re.sub(r"(?s)(://[^:@/?]*:).*(@)", r"\1***\2", url)
-    masked = re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", masked)
-    return re.sub(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&*]\S*)", r"\1***", masked)
+    if re.match(r"[\w+]+://", url):
+        masked = re.sub(r"(?s)(://[^:@/?]*:).*(@)", r"\1***\2", url)
+        return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", masked)
+    value = r"'(?:[^'\\]|\\.)*'|(?:\\.|\S)+"
+    return re.sub(rf"(?s)(\b(?:ssl)?password\s*=\s*)(?:{value})", r"\1***", url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,7 +253,8 @@ class Cluster:
         pid = self._recorded_pid()
         orphans = list(self._orphans()) if pid is not None else []
         for orphan in orphans:
-            orphan.kill()  # whatever it was doing is undone by the recovery that comes
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()  # whatever it was doing is undone by the recovery that comes
         deadline = time.monotonic() + 10
         # Not psutil's wait: it waits for zombies too, which a container may keep for ever.
         while any(map(self._is_ours, orphans)) and time.monotonic() < deadline:

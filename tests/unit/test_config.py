@@ -1,0 +1,150 @@
+"""Which database is meant, what is shown of it, and what is never shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tterec import config
+from tterec.errors import ConfigError
+
+EVERYTHING = {
+    "TTEREC_DATABASE_URL": "postgresql://one/a",
+    "DATABASE_URL": "postgresql://two/b",
+    "PGHOST": "three",
+    "TTEREC_HOME": "/four",
+}
+
+
+def test_precedence_is_flag_own_variable_common_variable_libpq_embedded() -> None:
+    environ = dict(EVERYTHING)
+    flagged = config.database_target("postgresql://zero/z", environ)
+    assert flagged == config.Target("postgresql://zero/z", "--database-url")
+    found = []
+    for name in EVERYTHING:
+        target = config.database_target(None, environ)
+        found.append((target.url, target.origin))
+        del environ[name]
+    assert found == [
+        ("postgresql://one/a", "TTEREC_DATABASE_URL"),
+        ("postgresql://two/b", "DATABASE_URL"),
+        ("", "PGHOST"),
+        (None, "default"),
+    ]
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    empty = dict.fromkeys(EVERYTHING, "")
+    assert config.database_target("", empty) == config.Target(None, "default")
+    assert config.home(empty) == config.home({})
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"]
+)
+def test_every_usual_scheme_is_postgres(scheme: str) -> None:
+    assert config.database_target(f"{scheme}://u@h/d", {}).url == "postgresql://u@h/d"
+
+
+def test_a_conninfo_string_is_accepted() -> None:
+    assert config.database_target("host=h dbname=d", {}).url == "host=h dbname=d"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:secret@h/d",
+        "u:secret@h/d",
+        "mysql://u:secret@h/d?a=b",
+        "postgresql://u:p@secret@h/d",
+        "postgresql://u:p/secret@h/d",
+        "postgresql://u:12/secret@h/d",
+        "postgresql://u:secret?@h/d",
+        "postgresql://u:secret%rd@h/d",
+    ],
+)
+def test_a_url_that_libpq_would_misread_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.database_target(None, {"DATABASE_URL": url})
+    message = str(caught.value)
+    assert "secret" not in message
+    assert "DATABASE_URL" in message
+    assert "%40 for @" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql:///d",
+        "postgresql://u:p@[::1]:5432/d",
+        "postgresql://a:1,b:2/d?target_session_attrs=read-write",
+        "postgresql://u@/d?host=/var/run/a@b",
+        "postgresql://u:p%40ss%25@h:5432/d",
+    ],
+)
+def test_a_url_that_libpq_reads_is_passed_on(url: str) -> None:
+    assert config.database_target(url, {}).url == url
+    conninfo_to_dict(url)
+
+
+passwords = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=6)
+
+
+@given(passwords)
+def test_an_encoded_password_reaches_libpq_as_it_is_and_is_masked(password: str) -> None:
+    url = f"postgresql://user:{quote(password, safe='')}@host:5432/name"
+    target = config.database_target(url, {})
+    assert target.url is not None
+    assert conninfo_to_dict(target.url)["password"] == password
+    assert config.mask_password(target.url) == "postgresql://user:***@host:5432/name"
+
+
+@given(passwords)
+def test_a_conninfos_password_is_masked(password: str) -> None:
+    masked = config.mask_password(make_conninfo(host="h", password=password, dbname="d"))
+    assert "password=***" in masked
+    assert conninfo_to_dict(masked)["dbname"] == "d"
+
+
+def test_passwords_among_a_urls_parameters_are_masked() -> None:
+    masked = config.mask_password("postgresql://h/d?password=one&sslpassword=two&user=u")
+    assert masked == "postgresql://h/d?password=***&sslpassword=***&user=u"
+
+
+def test_settings_mask_every_secret_and_name_every_origin() -> None:
+    environ = {
+        "TTEREC_DATABASE_URL": "postgresql://u:secret@h/d",
+        "TTEREC_HOME": "/elsewhere",
+        "PGPASSWORD": "secret",
+        "PGHOST": "h",
+    }
+    shown = {setting.name: setting for setting in config.settings(None, environ)}
+    assert "secret" not in repr(shown)
+    assert shown["database"].value == "postgresql://u:***@h/d"
+    assert shown["database"].origin == "TTEREC_DATABASE_URL"
+    assert shown["home"] == config.Setting("home", str(Path("/elsewhere")), "TTEREC_HOME")
+    assert shown["PGPASSWORD"].value == "***"
+    assert shown["training.dim"] == config.Setting("training.dim", "64", "default")
+
+
+def test_settings_are_shown_of_a_url_that_cannot_be_used_too() -> None:
+    first = config.settings(None, {"DATABASE_URL": "mysql://u:secret@h"})[0]
+    assert first.value.startswith("unusable: ")
+    assert "secret" not in first.value
+
+
+def test_the_home_is_absolute_and_a_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.home({"TTEREC_HOME": "here"}) == Path.cwd() / "here"
+    assert config.home({"TTEREC_HOME": "~/there"}) == Path.home() / "there"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert Path.home() in config.home({}).parents
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert config.home({}) == Path("/var/lib/tterec")
