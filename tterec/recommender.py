@@ -156,6 +156,11 @@ class Recommender:
             )
         )
 
+    def generation(self) -> int | None:
+        """The number of the live generation; None before the first is promoted."""
+        model = self._ask(pgvector.live_model)
+        return None if model is None else model.generation
+
     def recommend_many(
         self,
         users: Iterable[User] | None = None,

@@ -1,0 +1,117 @@
+"""`tterec recommend`: a list for one user, or for many into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tterec.cli import lists
+from tterec.cli.options import database_option
+from tterec.cli.progress import progress_on_stderr
+from tterec.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from tterec.recommender import Recommender
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("recommend")
+@click.argument("user", required=False)
+@click.option("-k", default=10, show_default=True, metavar="N", help="How many books.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(lists.FORMATS),
+    help="Default: table; csv for --all and --users.",
+)
+@click.option("--all", "everybody", is_flag=True, help="A list for every user.")
+@click.option(
+    "--users", "users_file", type=_FILE, metavar="FILE", help="Users: a CSV with user_id."
+)
+@click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
+@database_option
+def command(
+    *,
+    user: str | None,
+    k: int,
+    style: str | None,
+    everybody: bool,
+    users_file: Path | None,
+    output: Path | None,
+    database_url: str | None,
+) -> None:
+    """Recommend books to a user, to those of a file, or to everybody.
+
+    Books that a user has rated, up to this moment, are left out. Who is unknown gets popular
+    books. The lists of --all and --users are CSV: user_id,isbn,rank,score.
+
+    \b
+    Examples:
+      tterec recommend 123
+      tterec recommend 123 -k 20 --format json
+      tterec recommend --all -k 50 -o lists.csv
+    """
+    if [user is not None, everybody, users_file is not None].count(True) != 1:
+        raise InvalidArgument(
+            "name one user (tterec recommend 123), a file (--users FILE) or everybody (--all)"
+        )
+    many = user is None
+    if many and style not in (None, "csv"):
+        raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
+    users = None if users_file is None else _read_users(users_file)
+    from tterec.database.connection import Database
+    from tterec.recommender import Recommender
+
+    with Recommender(Database.resolve(database_url)) as recommender, lists.output(output) as out:
+        if user is None:
+            with progress_on_stderr() as progress:
+                found = recommender.recommend_many(users, k, progress=progress)
+                lists.write_csv(
+                    out,
+                    ("user_id", "isbn", "rank", "score"),
+                    (
+                        (who, x.isbn, x.rank, f"{x.score:.6f}")
+                        for who, list_ in found
+                        for x in list_
+                    ),
+                )
+            return
+        one = recommender.recommend(user, k)
+        if k > 0 and (not one or one[0].source == "popular"):
+            click.echo(_why_not_personal(recommender, user, bool(one)), err=True)
+        lists.write_list(out, one, style or "table")
+
+
+def _why_not_personal(recommender: Recommender, user: str, any_books: bool) -> str:
+    if recommender.generation() is None:
+        why = "No generation is live (train one: tterec train)"
+    elif any_books:
+        why = f"Nothing is known of user {user}"
+    else:
+        return f"No book is left for user {user}."
+    return f"{why}: these are popular books." if any_books else f"{why}, and there are no books."
+
+
+def _read_users(path: Path) -> list[str]:
+    """The column user_id of a CSV file with a header; also User-ID, as some dumps have it."""
+    import csv
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file)
+            header = [name.strip().lower().replace("-", "_") for name in next(rows, [])]
+            if "user_id" not in header:
+                raise InvalidArgument(
+                    f"{path} has no column user_id; its first line must be a header with it"
+                )
+            column = header.index("user_id")
+            return [
+                row[column].strip() for row in rows if len(row) > column and row[column].strip()
+            ]
+    except OSError as error:
+        raise InvalidArgument(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidArgument(f"{path} is not a CSV file in UTF-8: {error}") from error
