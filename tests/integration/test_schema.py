@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 from alembic.script import ScriptDirectory
 
 from tterec import errors, pipeline
-from tterec.database import functions, schema
-from tterec.database.connection import Database
+from tterec.database import functions, pgvector, schema
+from tterec.database.connection import Connection, Database
+
+
+def exists(connection: Connection, name: str) -> bool:
+    row = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", (name,)).fetchone()
+    return row == (True,)
 
 
 def test_head_is_the_newest_migration_file() -> None:
@@ -15,7 +23,7 @@ def test_head_is_the_newest_migration_file() -> None:
     assert script.get_current_head() == schema.HEAD
 
 
-def test_an_upgraded_database_has_exactly_the_described_tables(database: Database) -> None:
+def test_an_upgraded_database_has_exactly_what_is_described(database: Database) -> None:
     assert schema.differences(database) == []
     with database.connect() as connection:
         assert schema.current(connection) == schema.HEAD
@@ -33,6 +41,27 @@ def test_check_names_a_column_that_somebody_dropped(database: Database) -> None:
     assert any("age" in line for line in schema.differences(database))
 
 
+def test_check_names_a_view_and_a_function_that_somebody_dropped(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("DROP VIEW tterec.catalogue CASCADE")
+        connection.execute("DROP FUNCTION tterec.popular_books CASCADE")
+    found = schema.differences(database)
+    assert "missing view: tterec.catalogue" in found
+    assert "missing function: tterec.popular_books" in found
+
+
+def test_check_names_functions_of_another_version_and_upgrade_mends_them(
+    database: Database,
+) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            "UPDATE tterec.schema_state SET value = 'old' WHERE key = 'functions_sha256'"
+        )
+    assert schema.differences(database) == ["the SQL functions are those of another version"]
+    pipeline.upgrade(database)
+    assert schema.differences(database) == []
+
+
 def test_the_guard_names_the_command_on_an_empty_database(empty_database: Database) -> None:
     with empty_database.connect() as connection, pytest.raises(errors.SchemaOutdated) as caught:
         schema.require_current(connection)
@@ -47,3 +76,69 @@ def test_the_guard_names_the_command_on_an_old_and_on_a_newer_schema(database: D
         connection.execute("UPDATE tterec.alembic_version SET version_num = '9999'")
         with pytest.raises(errors.SchemaOutdated, match="pip install --upgrade"):
             schema.require_current(connection)
+
+
+def test_an_older_tterec_leaves_a_newer_schema_alone(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("UPDATE tterec.alembic_version SET version_num = '9999'")
+    with pytest.raises(errors.SchemaOutdated, match="pip install --upgrade"):
+        pipeline.upgrade(database)
+
+
+def test_two_upgrades_at_once_both_succeed(empty_database: Database) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(pipeline.upgrade, empty_database) for _ in range(2)]:
+            done.result()
+    assert schema.differences(empty_database) == []
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "CREATE SCHEMA tterec",
+        "SELECT pg_advisory_xact_lock(x'747465726563'::bigint)",
+    ],
+)
+def test_an_upgrade_that_is_kept_waiting_gives_up_and_changes_nothing(
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    monkeypatch.setattr(schema, "_LOCK_TIMEOUT", "100ms")
+    holder = psycopg.connect(empty_database.url)
+    holder.execute(held.encode())
+    with pytest.raises(errors.Busy, match="try again"):
+        pipeline.upgrade(empty_database)
+    holder.rollback()
+    holder.close()
+    with empty_database.connect() as connection:
+        assert not exists(connection, "tterec")
+        assert pgvector.installed(connection) is None
+    pipeline.upgrade(empty_database)
+
+
+def test_a_table_held_by_a_long_transaction_makes_the_upgrade_give_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_LOCK_TIMEOUT", "100ms")
+    with database.connect() as holder:
+        holder.execute("LOCK TABLE tterec.alembic_version")
+        with pytest.raises(errors.Busy, match="try again"):
+            pipeline.upgrade(database)
+
+
+def test_an_upgrade_that_fails_late_leaves_nothing(
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(functions, "bodies", lambda: ["SELECT no_such_function()"])
+    with pytest.raises(errors.DatabaseError, match="no_such_function"):
+        pipeline.upgrade(empty_database)
+    with empty_database.connect() as connection:
+        assert not exists(connection, "tterec")
+        assert pgvector.installed(connection) is None
+
+
+def test_the_extension_may_live_in_any_schema(empty_database: Database) -> None:
+    with empty_database.connect() as connection:
+        connection.execute('CREATE SCHEMA "odd ones"')
+        connection.execute('CREATE EXTENSION vector SCHEMA "odd ones"')
+    pipeline.upgrade(empty_database)
+    assert schema.differences(empty_database) == []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from psycopg import errors as pg
+from psycopg import sql
 
 from tterec import errors
 from tterec.database import functions, pgvector, roles
@@ -94,9 +95,13 @@ def _create_schema(connection: Connection) -> None:
         connection.execute("CREATE SCHEMA tterec")
     except pg.InsufficientPrivilege:
         name, role = connection.info.dbname, connection.info.user
+        statement = sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
+            sql.Identifier(name), sql.Identifier(role)
+        )
+        line = f"psql -d {shlex.quote(name)} -c {shlex.quote(statement.as_string())}"
         raise errors.DatabaseError(
             f"the role {role} may not create the schema tterec; the database's owner must run: "
-            + f'psql -d {shlex.quote(name)} -c \'GRANT CREATE ON DATABASE "{name}" TO "{role}"\''
+            + line
         ) from None
 
 
