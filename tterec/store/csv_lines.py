@@ -70,7 +70,9 @@ def open_input(path: Path) -> Iterator[InputFile]:
         what = "is a directory; name the file" if path.is_dir() else error.strerror
         raise errors.LoadError(f"cannot read {path}: {what}") from error
     with file:
-        yield InputFile(file, path.name, path.stat().st_size if path.is_file() else None)
+        # A name may hold bytes that are no text, which the database would not take.
+        name = path.name.encode(errors="surrogateescape").decode(errors="replace")
+        yield InputFile(file, name, path.stat().st_size if path.is_file() else None)
 
 
 class Decoder:

@@ -78,24 +78,28 @@ class _Source:
         self.kind, self.file = kind, file
         self.ledger = _Ledger(file.name, rejected_rows, strict)
         self.records = Records(file, kind, self.ledger)
+        self.refused: tuple[int, str] | None = None
         self._row = row_maker(kind, self.records.header, self.ledger, zero_is_a_rating=zero)
 
     def blocks(self) -> Iterator[str]:
-        """The rows of all usable records, some thousands at a time."""
+        """The rows of all usable records, some thousands at a time; up to the refused one."""
         rows: list[str] = []
         size = 0
-        for line, fields in self.records:
-            try:
-                row = self._row(line, fields)
-            except Unusable as unusable:
-                self.ledger.reject(line, str(unusable), self.records.raw())
-                continue
-            rows.append(row)
-            size += len(row)
-            if size > _COPY_CHARACTERS:
-                yield "".join(rows)
-                rows.clear()
-                size = 0
+        try:
+            for line, fields in self.records:
+                try:
+                    row = self._row(line, fields)
+                except Unusable as unusable:
+                    self.ledger.reject(line, str(unusable), self.records.raw())
+                    continue
+                rows.append(row)
+                size += len(row)
+                if size > _COPY_CHARACTERS:
+                    yield "".join(rows)
+                    rows.clear()
+                    size = 0
+        except _Refused as refusal:
+            self.refused = (refusal.line, refusal.what)
         yield "".join(rows)
 
 
@@ -173,17 +177,17 @@ def _load(
     files, stubs, users_created = [], 0, 0
     repairs: Counter[str] = Counter()
     rejected: Counter[str] = Counter()
+    target = tables.Target(connection)
     for source in sources:
         kind, ledger = source.kind, source.ledger
         staged = _stage(connection, source, progress)
         progress(Progress(f"storing {kind}"))
         merged = tables.fold(connection, kind)
         if kind == "ratings":
-            stubs = tables.add_stubs(connection)
-            users_created = tables.add_users(connection)
-            new, changed = tables.merge_ratings(connection)
+            stubs, users_created = target.add_stubs(), target.add_users()
+            new, changed = target.merge_ratings()
         else:
-            new, changed = tables.merge_rows(connection, kind)
+            new, changed = target.merge_rows(kind)
         repairs += ledger.repairs
         rejected += ledger.rejected
         files.append(
@@ -201,22 +205,21 @@ def _load(
     if rejected:
         _keep_rejected(connection, rejected_rows)
     tables.advance_user_ids(connection)
+    target.describe()
     return LoadSummary(tuple(files), dict(repairs), dict(rejected), stubs, users_created)
 
 
 def _stage(connection: Connection, source: _Source, progress: ProgressCallback) -> int:
     """Copy a file's usable records into its temporary table. Returns their number."""
-    file, kind, refused = source.file, source.kind, None
+    file, kind = source.file, source.kind
     tables.create_stage(connection, kind)
     with connection.cursor() as cursor:
         with cursor.copy(f"COPY {tables.stage(kind)} FROM STDIN".encode()) as copy:
-            try:
-                for block in source.blocks():
-                    copy.write(block)
-                    progress(Progress(file.name, file.done, file.total))
-            except _Refused as refusal:
-                refused = (refusal.line, refusal.what)
+            for block in source.blocks():
+                copy.write(block)
+                progress(Progress(file.name, file.done, file.total))
         staged = cursor.rowcount
+    refused = source.refused
     if source.ledger.strict and kind == "ratings":
         # The rows that were staged stand before the refused one.
         refused = tables.first_unknown(connection) or refused

@@ -20,7 +20,8 @@ Row = Callable[[int, list[str]], str]
 """Makes a row of a line number and a record's fields; raises Unusable."""
 
 OLDEST, YOUNGEST = 110, 5
-"""Ages beyond these are slips or jokes: the next ones in Book-Crossing are 0-4 and 111-244."""
+"""Ages beyond these are slips or jokes: in Book-Crossing there are 28 readers of four, 26 of five
+and 18 of six, but 416 of zero; and from 110 on, one or two of every age up to 244."""
 MAX_ID = 2**63 - 1
 MAX_ISBN = 255
 """Characters; an index entry holds 2,700 bytes, and real ISBNs have ten or thirteen."""

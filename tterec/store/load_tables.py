@@ -6,6 +6,8 @@ An empty value never replaces a known one, except a rating's: there it means unr
 
 from __future__ import annotations
 
+from psycopg import errors as pg
+
 from tterec.database.connection import Connection
 from tterec.store.dialects import COLUMNS, FileKind
 
@@ -80,35 +82,124 @@ def _known(name: str) -> str:
     return "" if name == "rating" else f" FILTER (WHERE {name} IS NOT NULL)"
 
 
-def merge_rows(connection: Connection, kind: FileKind) -> tuple[int, int]:
-    """Bring staged users or books into their table. Returns (new rows, changed rows)."""
-    (key,) = _KEYS[kind]
-    table, values = f"tterec.{kind}", [name for name in names(kind) if name != key]
-    differs = " OR ".join(
-        f"(s.{name} IS NOT NULL AND s.{name} IS DISTINCT FROM t.{name})" for name in values
-    )
-    changed = _run(
-        connection,
-        f"""
-        UPDATE {table} t SET {", ".join(f"{n} = coalesce(s.{n}, t.{n})" for n in values)}
-        FROM {stage(kind)} s WHERE s.{key} = t.{key} AND ({differs})
-        """,
-    )
-    columns = ", ".join((key, *values))
-    # In the file's order: book ids, which break ties in rankings, are then the same every time.
-    # The conflict is with an app that inserted the row a moment ago.
-    new = _run(
-        connection,
-        f"""
-        INSERT INTO {table} AS t ({columns})
-        SELECT {columns} FROM {stage(kind)} s
-        WHERE NOT EXISTS (SELECT FROM {table} known WHERE known.{key} = s.{key})
-        ORDER BY s.line
-        ON CONFLICT ({key}) DO UPDATE
-        SET {", ".join(f"{n} = coalesce(excluded.{n}, t.{n})" for n in values)}
-        """,
-    )
-    return new, changed
+class Target:
+    """The tables users, books and ratings, and which of them are this load's alone.
+
+    A table without rows is locked against other writers while it is filled: then nothing can
+    conflict, and plain INSERTs save a tenth to a third of the time. Where it cannot be locked at
+    once, and on tables in use, ON CONFLICT meets what apps insert meanwhile.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._alone = {table for table in _KEYS if self._locked_empty(table)}
+
+    def _locked_empty(self, table: FileKind) -> bool:
+        if not self._is_empty(table):
+            return False
+        try:
+            with self._connection.transaction():
+                self._run(f"LOCK TABLE tterec.{table} IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+        except (pg.LockNotAvailable, pg.InsufficientPrivilege):
+            return False
+        return self._is_empty(table)
+
+    def _is_empty(self, table: FileKind) -> bool:
+        statement = f"SELECT NOT EXISTS (SELECT FROM tterec.{table})"
+        return self._connection.execute(statement.encode()).fetchone() == (True,)
+
+    def _run(self, statement: str) -> int:
+        return _run(self._connection, statement)
+
+    def _on_conflict(self, table: FileKind, clause: str) -> str:
+        return "" if table in self._alone else f"ON CONFLICT {clause}"
+
+    def merge_rows(self, kind: FileKind) -> tuple[int, int]:
+        """Bring staged users or books into their table. Returns (new rows, changed rows)."""
+        (key,) = _KEYS[kind]
+        table, values = f"tterec.{kind}", [name for name in names(kind) if name != key]
+        differs = " OR ".join(
+            f"(s.{name} IS NOT NULL AND s.{name} IS DISTINCT FROM t.{name})" for name in values
+        )
+        changed = self._run(
+            f"""
+            UPDATE {table} t SET {", ".join(f"{n} = coalesce(s.{n}, t.{n})" for n in values)}
+            FROM {stage(kind)} s WHERE s.{key} = t.{key} AND ({differs})
+            """
+        )
+        columns = ", ".join((key, *values))
+        filled = ", ".join(f"{n} = coalesce(excluded.{n}, t.{n})" for n in values)
+        # In the file's order: book ids, which break ties in rankings, are the same every time.
+        new = self._run(
+            f"""
+            INSERT INTO {table} AS t ({columns})
+            SELECT {columns} FROM {stage(kind)} s
+            WHERE NOT EXISTS (SELECT FROM {table} known WHERE known.{key} = s.{key})
+            ORDER BY s.line
+            {self._on_conflict(kind, f"({key}) DO UPDATE SET {filled}")}
+            """
+        )
+        return new, changed
+
+    def add_stubs(self) -> int:
+        """Add the books that only staged ratings name, with their ISBN and nothing else."""
+        return self._run(
+            f"""
+            INSERT INTO tterec.books (isbn)
+            SELECT isbn FROM {stage("ratings")} s
+            WHERE NOT EXISTS (SELECT FROM tterec.books b WHERE b.isbn = s.isbn)
+            GROUP BY isbn ORDER BY min(line)
+            {self._on_conflict("books", "(isbn) DO NOTHING")}
+            """
+        )
+
+    def add_users(self) -> int:
+        """Add the users that only staged ratings name, with their id and nothing else."""
+        return self._run(
+            f"""
+            INSERT INTO tterec.users (user_id)
+            SELECT DISTINCT user_id FROM {stage("ratings")} s
+            WHERE NOT EXISTS (SELECT FROM tterec.users u WHERE u.user_id = s.user_id)
+            {self._on_conflict("users", "(user_id) DO NOTHING")}
+            """
+        )
+
+    def describe(self) -> None:
+        """Let the planner know the tables that were empty; autovacuum follows minutes later."""
+        for table in sorted(self._alone):
+            self._run(f"ANALYZE tterec.{table}")
+
+    def merge_ratings(self) -> tuple[int, int]:
+        """Bring staged ratings into their table. Returns (new rows, changed rows)."""
+        staged = f"{stage('ratings')} s JOIN tterec.books b ON b.isbn = s.isbn"
+        changed, unknown = 0, "true"
+        if "ratings" not in self._alone:
+            changed = self._run(
+                f"""
+                UPDATE tterec.ratings t
+                SET rating = s.rating, rated_at = coalesce(s.rated_at, t.rated_at)
+                FROM {staged}
+                WHERE t.user_id = s.user_id AND t.book_id = b.book_id
+                  AND (s.rating IS DISTINCT FROM t.rating
+                       OR (s.rated_at IS NOT NULL AND s.rated_at IS DISTINCT FROM t.rated_at))
+                """
+            )
+            unknown = """NOT EXISTS (
+                SELECT FROM tterec.ratings known
+                WHERE known.user_id = s.user_id AND known.book_id = b.book_id)"""
+        replaced = "rating = excluded.rating, rated_at = coalesce(excluded.rated_at, t.rated_at)"
+        # rated_at is written even where it is NULL: the column's default would call it now.
+        # In the order of the key, its index grows at one end: a quarter less time.
+        new = self._run(
+            f"""
+            INSERT INTO tterec.ratings AS t (user_id, book_id, rating, rated_at)
+            SELECT s.user_id, b.book_id, s.rating, s.rated_at FROM {staged}
+            WHERE {unknown}
+            ORDER BY s.user_id, b.book_id
+            {self._on_conflict("ratings", f"(user_id, book_id) DO UPDATE SET {replaced}")}
+            """
+        )
+        return new, changed
 
 
 def first_unknown(connection: Connection) -> tuple[int, str] | None:
@@ -125,63 +216,6 @@ def first_unknown(connection: Connection) -> tuple[int, str] | None:
         """.encode()
     ).fetchone()
     return None if row is None else (int(row[0]), str(row[1]))
-
-
-def add_stubs(connection: Connection) -> int:
-    """Add the books that only staged ratings name, with their ISBN and nothing else."""
-    return _run(
-        connection,
-        f"""
-        INSERT INTO tterec.books (isbn)
-        SELECT isbn FROM {stage("ratings")} s
-        WHERE NOT EXISTS (SELECT FROM tterec.books b WHERE b.isbn = s.isbn)
-        GROUP BY isbn ORDER BY min(line)
-        ON CONFLICT (isbn) DO NOTHING
-        """,
-    )
-
-
-def add_users(connection: Connection) -> int:
-    """Add the users that only staged ratings name, with their id and nothing else."""
-    return _run(
-        connection,
-        f"""
-        INSERT INTO tterec.users (user_id)
-        SELECT DISTINCT user_id FROM {stage("ratings")} s
-        WHERE NOT EXISTS (SELECT FROM tterec.users u WHERE u.user_id = s.user_id)
-        ON CONFLICT (user_id) DO NOTHING
-        """,
-    )
-
-
-def merge_ratings(connection: Connection) -> tuple[int, int]:
-    """Bring staged ratings into their table. Returns (new rows, changed rows)."""
-    staged = f"{stage('ratings')} s JOIN tterec.books b ON b.isbn = s.isbn"
-    changed = _run(
-        connection,
-        f"""
-        UPDATE tterec.ratings t
-        SET rating = s.rating, rated_at = coalesce(s.rated_at, t.rated_at)
-        FROM {staged}
-        WHERE t.user_id = s.user_id AND t.book_id = b.book_id
-          AND (s.rating IS DISTINCT FROM t.rating
-               OR (s.rated_at IS NOT NULL AND s.rated_at IS DISTINCT FROM t.rated_at))
-        """,
-    )
-    # rated_at is written even where it is NULL: the column's default would call it now.
-    new = _run(
-        connection,
-        f"""
-        INSERT INTO tterec.ratings AS t (user_id, book_id, rating, rated_at)
-        SELECT s.user_id, b.book_id, s.rating, s.rated_at FROM {staged}
-        WHERE NOT EXISTS (
-            SELECT FROM tterec.ratings known
-            WHERE known.user_id = s.user_id AND known.book_id = b.book_id)
-        ON CONFLICT (user_id, book_id) DO UPDATE
-        SET rating = excluded.rating, rated_at = coalesce(excluded.rated_at, t.rated_at)
-        """,
-    )
-    return new, changed
 
 
 def keep_rejected(connection: Connection) -> None:
