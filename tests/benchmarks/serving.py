@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.serving [--database-url URL] [--books 270000]
 
-Builds a generated shop once (the database keeps it), then asks both, interleaved, over one
+Builds a generated shop (a database given by URL keeps it, otherwise it is on a server of its own
+that goes again), then asks both, interleaved, over one
 connection: `tterec.recommend(user)` and the bare `ORDER BY embedding <#> $1 LIMIT 10` with the
 same ef_search and the same join for the titles, each as a prepared statement. The two are asked
 about different users each time, so that neither finds the pages that the other has just read.
@@ -11,15 +12,21 @@ about different users each time, so that neither finds the pages that the other 
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.integration import generations
 from tterec import pipeline
+from tterec.database import system_user
+from tterec.database.cluster import Cluster
 from tterec.database.connection import Connection, Database
 from tterec.records import TrainedVectors
 
@@ -86,6 +93,20 @@ def build(connection: Connection, books: int, ef_search: int) -> None:
     connection.autocommit = False
 
 
+@contextmanager
+def own_server() -> Iterator[Database]:
+    """A server with the defaults of the embedded one, for the time of the block."""
+    folder = Path(tempfile.mkdtemp(prefix="tterec-bench-"))
+    system_user.open_home(folder)
+    cluster = Cluster(folder)
+    cluster.create()
+    try:
+        yield Database(cluster.start().url("postgres"))
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def timed(action: Callable[[], object]) -> float:
     """Milliseconds that the action takes."""
     start = time.perf_counter()
@@ -138,7 +159,14 @@ def main() -> None:
     parser.add_argument("--ef-search", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    database = Database.resolve(arguments.database_url)
+    with ExitStack() as stack:
+        url = arguments.database_url
+        database = Database(url) if url else stack.enter_context(own_server())
+        measure(database, arguments)
+
+
+def measure(database: Database, arguments: argparse.Namespace) -> None:
+    """Build the shop unless it is there; print the medians for each length of history."""
     pipeline.upgrade(database)
     with database.connect() as connection:
         if connection.execute("SELECT count(*) FROM tterec.books").fetchone() == (0,):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec.database import vectors as wire
+from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
-from tterec.database.pgvector import extension_schema
 from tterec.records import TrainedVectors
+from tterec.store import generations
 
 # Shaped like trained ones: the better the rating, the more a book counts; unrated in between.
 HISTORY_WEIGHTS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 0.6])
@@ -74,58 +73,15 @@ def random_vectors(
 
 def plant(connection: Connection, vectors: TrainedVectors, *, ef_search: int = 100) -> int:
     """Publish the vectors as a new generation and promote it; its number."""
-    generation = _register(connection, vectors, ef_search)
-    tables = (
-        ("item_vectors", "item_id", vectors.item_ids, vectors.item_embeddings),
-        ("history_vectors", "item_id", vectors.item_ids, vectors.history_vectors),
-        ("user_vectors", "user_id", vectors.user_ids, vectors.profile_vectors),
+    config = TrainingConfig(
+        objective="softmax" if vectors.normalised else "mse",
+        dim=vectors.dim,
+        max_history=vectors.max_history,
     )
-    vector = f"{extension_schema(connection).as_string(connection)}.vector"
-    for name, key, ids, matrix in tables:
-        table = f"tterec.{name}_{generation}"
-        connection.execute(
-            f"CREATE TABLE {table} ({key} bigint, embedding {vector}({vectors.dim}))".encode()
-        )
-        copied = f"COPY {table} ({key}, embedding) FROM STDIN (FORMAT binary)"
-        with connection.cursor().copy(copied.encode()) as copy:
-            for chunk in wire.to_copy(ids, matrix):
-                copy.write(chunk)
-        connection.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({key})".encode())
+    generation = generations.begin(connection, config)
+    generations.publish_vectors(connection, generation, vectors)
     connection.execute(
-        f"CREATE INDEX ON tterec.item_vectors_{generation} USING hnsw"
-        f" (embedding {extension_schema(connection).as_string(connection)}.vector_ip_ops)".encode()
+        "UPDATE tterec.models SET ef_search = %s WHERE generation = %s", (ef_search, generation)
     )
-    for name, *_ in tables:
-        connection.execute(f"ANALYZE tterec.{name}_{generation}".encode())
-    connection.execute(
-        "INSERT INTO tterec.item_popularity"
-        " (generation, item_id, interactions, ratings, mean_rating, score)"
-        " SELECT %s, item_id, interactions, ratings, mean_rating, score FROM tterec.popularity()",
-        (generation,),
-    )
-    connection.execute(
-        "INSERT INTO tterec.active_model (generation) VALUES (%s) ON CONFLICT (only_row) DO UPDATE"
-        " SET previous_generation = active_model.generation, generation = excluded.generation",
-        (generation,),
-    )
+    generations.promote(connection, generation)
     return generation
-
-
-def _register(connection: Connection, vectors: TrainedVectors, ef_search: int) -> int:
-    row = connection.execute(
-        "INSERT INTO tterec.models (status, objective, dim, normalised, max_history,"
-        " history_weights, default_profile, ef_search, seed, config, sources)"
-        " VALUES ('ready', %s, %s, %s, %s, %s, %s, %s, 0, %s, '{}') RETURNING generation",
-        (
-            "softmax" if vectors.normalised else "mse",
-            vectors.dim,
-            vectors.normalised,
-            vectors.max_history,
-            vectors.history_weights.tolist(),
-            vectors.default_profile.tolist(),
-            ef_search,
-            json.dumps({}),
-        ),
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
