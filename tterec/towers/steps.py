@@ -11,7 +11,7 @@ from tterec.config import TrainingConfig
 from tterec.errors import TrainingError
 from tterec.towers import losses, model
 from tterec.towers.batches import Batch, Side
-from tterec.towers.optimiser import RowAdamW
+from tterec.towers.optimiser import RowAdagrad
 
 MOST_SCALE = 100.0
 """The temperature is learned, but not below 0.01: losses overflow beyond."""
@@ -32,7 +32,7 @@ class Learner:
         self._config = config
         self._shares = torch.from_numpy(item_shares.astype(np.float32)).to(device)
         self._device = device
-        self._optimiser = RowAdamW(
+        self._optimiser = RowAdagrad(
             self.parameters,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay if config.objective == "softmax" else 0.0,

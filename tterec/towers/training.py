@@ -129,7 +129,6 @@ def _fit(
         uniform_negatives=0 if mse else config.uniform_negatives,
         id_shrinkage=config.id_shrinkage,
         id_dropout=config.id_dropout,
-        history_dropout=config.history_dropout,
         seed=config.seed,
     )
     counts = np.bincount(histories.items, minlength=shape.items)

@@ -77,4 +77,6 @@ def test_users_with_two_lend_only_where_nobody_has_three() -> None:
 
 
 def test_users_with_one_interaction_lend_nothing() -> None:
-    assert not validation_split(np.arange(100), np.full(100, NAN, np.float32), users=9, seed=0).any()
+    assert not validation_split(
+        np.arange(100), np.full(100, NAN, np.float32), users=9, seed=0
+    ).any()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,10 +37,7 @@ def encoded(kind: Kind, values: object, others: object = None) -> Encoded:
 
 def tokens_of(rows: Encoded) -> list[list[int]]:
     offsets = rows.tokens.offsets
-    return [
-        rows.tokens.ids[start:end].tolist()
-        for start, end in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    return [rows.tokens.ids[start:end].tolist() for start, end in pairwise(offsets)]
 
 
 @pytest.mark.parametrize("kind", ["number", "date"])
@@ -105,7 +103,7 @@ def test_words_may_be_of_any_script() -> None:
 
 def test_hashes_are_the_same_in_every_process() -> None:
     code = (
-        "from tterec.towers.columns import *; from tterec.records import Column; import numpy as np;"
+        "from tterec.towers.columns import *; from tterec.records import Column;"
         "c = Column('x', 'text', np.array(['the hobbit', 'dune'], dtype=object));"
         "print(token_values(fit_column(c), c).ids.tolist())"
     )

@@ -15,7 +15,7 @@ CANDIDATES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
 def softmax_loss(
     users: Tensor = USERS,
-    candidates: Tensor = CANDIDATES,
+    *,
     targets: tuple[int, int] = (0, 1),
     known: list[list[bool]] | None = None,
     log_q: tuple[float, float, float] = (0, 0, 0),
@@ -23,7 +23,7 @@ def softmax_loss(
 ) -> Tensor:
     return losses.sampled_softmax(
         users,
-        candidates,
+        CANDIDATES,
         torch.tensor(targets),
         log_q=torch.tensor(log_q, dtype=users.dtype),
         known=torch.tensor(known or [[False] * 3] * 2),
