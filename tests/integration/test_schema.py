@@ -41,13 +41,17 @@ def test_check_names_a_column_that_somebody_dropped(database: Database) -> None:
     assert any("age" in line for line in schema.differences(database))
 
 
-def test_check_names_a_view_and_a_function_that_somebody_dropped(database: Database) -> None:
+def test_check_names_a_view_and_a_function_that_somebody_dropped_and_upgrade_mends_it(
+    database: Database,
+) -> None:
     with database.connect() as connection:
         connection.execute("DROP VIEW tterec.catalogue CASCADE")
         connection.execute("DROP FUNCTION tterec.popular_books CASCADE")
     found = schema.differences(database)
     assert "missing view: tterec.catalogue" in found
     assert "missing function: tterec.popular_books" in found
+    pipeline.upgrade(database)
+    assert schema.differences(database) == []
 
 
 def test_check_names_functions_of_another_version_and_upgrade_mends_them(

@@ -126,12 +126,15 @@ def differences(database: Database) -> list[str]:
     """How the database differs from what this version describes; empty if they agree."""
     found = _table_differences(database)
     with database.connect() as connection:
-        rows = connection.execute(
-            "SELECT viewname FROM pg_views WHERE schemaname = 'tterec'"
-        ).fetchall()
-        missing = [name for name in VIEWS if (name,) not in rows]
-        found += [f"missing view: tterec.{name}" for name in missing]
+        found += [f"missing view: tterec.{name}" for name in missing_views(connection)]
         return found + functions.differences(connection)
+
+
+def missing_views(connection: Connection) -> list[str]:
+    """Those of VIEWS that the database does not have."""
+    rows = connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'tterec'")
+    present = {name for (name,) in rows}
+    return [name for name in VIEWS if name not in present]
 
 
 def _table_differences(database: Database) -> list[str]:

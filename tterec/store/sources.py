@@ -12,7 +12,7 @@ from psycopg import DataError, InternalError, NotSupportedError, ProgrammingErro
 from psycopg import errors as pg
 
 from tterec import errors
-from tterec.database import roles
+from tterec.database import roles, schema
 from tterec.database.connection import Connection
 from tterec.database.resources import directory
 
@@ -98,12 +98,11 @@ def read_query(path: Path, name: str) -> str:
 
 
 def install(connection: Connection) -> None:
-    """Create the views where there are none; follow an edited default, keep a shop's own."""
-    current, default = current_queries(connection), default_queries()
-    if current == default:
-        return
-    if not _is_custom(connection):
-        set_sources(connection, default)
+    """Create the views where one is missing; follow an edited default, keep a shop's own."""
+    current = current_queries(connection)
+    wanted = current if current is not None and _is_custom(connection) else default_queries()
+    if wanted != current or schema.missing_views(connection):
+        set_sources(connection, wanted)
 
 
 def _is_custom(connection: Connection) -> bool:

@@ -1,0 +1,247 @@
+"""Each state that `tterec doctor` finds, brought about for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from tests.integration.generations import plant_books, random_vectors
+from tterec.config import TrainingConfig
+from tterec.database import doctor, memory, roles
+from tterec.database.connection import Database
+from tterec.database.doctor import Finding
+from tterec.store import generations, vector_tables
+
+ROWS = 10_000
+
+
+def execute(database: Database, *statements: str) -> None:
+    with database.connect(autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def problems(database: Database) -> list[Finding]:
+    return [finding for finding in doctor.examine(database) if finding.problem]
+
+
+def only_problem(database: Database) -> Finding:
+    found = problems(database)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def plant(database: Database, rows: int = ROWS, dim: int = 4) -> str:
+    """Make a generation of `rows` random vectors live; its table's name."""
+    with database.connect() as connection:
+        ids = plant_books(connection, rows)
+        generation = generations.begin(connection, TrainingConfig(dim=dim))
+        vector_tables.create(connection, generation, random_vectors(ids, dim=dim))
+        connection.execute(
+            "UPDATE tterec.models SET status = 'ready', dim = %s WHERE generation = %s",
+            (dim, generation),
+        )
+        connection.execute(
+            "INSERT INTO tterec.active_model (generation) VALUES (%s)", (generation,)
+        )
+    return f"tterec.item_vectors_{generation}"
+
+
+def test_a_new_database_has_a_note_and_no_problem(database: Database) -> None:
+    assert [finding.problem for finding in doctor.examine(database)] == [False]
+    assert doctor.examine(database)[0].mend == "tterec train"
+
+
+def test_a_live_generation_in_order_has_no_finding(database: Database) -> None:
+    plant(database)
+    assert doctor.examine(database) == []
+
+
+def test_an_unreachable_server() -> None:
+    finding = only_problem(Database("postgresql://127.0.0.1:1/x"))
+    assert "cannot connect" in finding.what
+    assert "start the server" in finding.mend
+
+
+def test_no_pgvector_in_the_database_and_no_schema(empty_database: Database) -> None:
+    found = problems(empty_database)
+    assert [finding.mend for finding in found] == ["tterec db upgrade", "tterec db upgrade"]
+    assert "pgvector is not installed" in found[0].what
+    assert "no tterec schema" in found[1].what
+
+
+def test_no_pgvector_on_the_server(empty_database: Database) -> None:
+    name = empty_database.url.split("/")[3].split("?")[0]
+    execute(empty_database, f"ALTER DATABASE {name} SET extension_control_path = '/nowhere'")
+    finding = problems(empty_database)[0]
+    assert finding.what == "this server has no pgvector"
+    assert "apt install" in finding.mend
+
+
+def test_a_pgvector_without_iterative_scans(database: Database) -> None:
+    execute(database, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    finding = only_problem(database)
+    assert "0.7.4" in finding.what
+    assert "ALTER EXTENSION vector UPDATE" in finding.mend
+
+
+def test_an_old_schema(database: Database) -> None:
+    execute(database, "UPDATE tterec.alembic_version SET version_num = '0000'")
+    assert only_problem(database).mend == "tterec db upgrade"
+
+
+def test_outdated_functions(database: Database) -> None:
+    execute(database, "UPDATE tterec.schema_state SET value = '' WHERE key = 'functions_sha256'")
+    assert "functions are those of another version" in only_problem(database).what
+
+
+def test_a_lost_reader_is_a_note_with_the_dbas_line(database: Database) -> None:
+    execute(database, f"ALTER ROLE {roles.READER} RENAME TO somebody_else")
+    try:
+        assert problems(database) == []
+        note = doctor.examine(database)[0]
+        assert roles.CREATE_READER in note.mend
+    finally:
+        execute(database, f"ALTER ROLE somebody_else RENAME TO {roles.READER}")
+
+
+def test_a_missing_index_and_its_mend(database: Database) -> None:
+    table = plant(database)
+    execute(database, f"DROP INDEX {table}_embedding_idx")
+    finding = only_problem(database)
+    assert "no HNSW index" in finding.what
+    execute(database, finding.mend.removeprefix("psql: "))
+    assert doctor.examine(database) == []
+
+
+def test_an_invalid_index_and_its_mend(database: Database) -> None:
+    table = plant(database)
+    execute(
+        database,
+        "UPDATE pg_index SET indisvalid = false"
+        f" WHERE indexrelid = '{table}_embedding_idx'::regclass",
+    )
+    finding = only_problem(database)
+    assert "not valid" in finding.what
+    execute(database, finding.mend.removeprefix("psql: "))
+    assert doctor.examine(database) == []
+
+
+def test_an_index_that_the_planner_does_not_use(database: Database) -> None:
+    table = plant(database)
+    name = database.url.split("/")[3].split("?")[0]
+    execute(database, f"ALTER DATABASE {name} SET enable_indexscan = off")
+    finding = only_problem(database)
+    assert f"does not use the index {table}_embedding_idx" in finding.what
+    assert "enable_indexscan" in finding.mend
+
+
+def test_a_small_table_needs_no_index(database: Database) -> None:
+    plant(database, rows=50)
+    name = database.url.split("/")[3].split("?")[0]
+    execute(database, f"ALTER DATABASE {name} SET enable_indexscan = off")
+    assert doctor.examine(database) == []
+
+
+def test_vectors_that_are_gone(database: Database) -> None:
+    table = plant(database, rows=50)
+    execute(database, f"DROP TABLE {table}")
+    assert "are gone" in only_problem(database).what
+
+
+def test_too_little_build_memory_is_a_note_while_publishing_can_raise_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(database)
+    name = database.url.split("/")[3].split("?")[0]
+    execute(database, f"ALTER DATABASE {name} SET maintenance_work_mem = '1MB'")
+    (note,) = doctor.examine(database)
+    assert not note.problem
+    assert "maintenance_work_mem" in note.what
+    monkeypatch.setattr(memory, "MOST_BUILD_BYTES", 1 << 20)
+    assert only_problem(database).what in note.what
+    execute(database, note.mend.removeprefix("psql: "))
+    assert doctor.examine(database) == []
+
+
+def test_build_memory_is_estimated_from_the_books_before_the_first_generation(
+    database: Database,
+) -> None:
+    name = database.url.split("/")[3].split("?")[0]
+    with database.connect() as connection:
+        plant_books(connection, ROWS)
+    execute(database, f"ALTER DATABASE {name} SET maintenance_work_mem = '1MB'")
+    whats = [finding.what for finding in doctor.examine(database)]
+    assert any("10,000 vectors of 64 dimensions" in what for what in whats)
+
+
+def test_too_little_shared_memory(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(database, rows=50)
+    monkeypatch.setattr(memory, "dev_shm_free", lambda: 64 << 20)  # a container's
+    finding = only_problem(database)
+    assert "64 MB free" in finding.what
+    assert "--shm-size" in finding.mend
+    name = database.url.split("/")[3].split("?")[0]
+    execute(database, f"ALTER DATABASE {name} SET max_parallel_maintenance_workers = 0")
+    assert doctor.examine(database) == []
+
+
+def test_free_shared_memory_is_known_on_linux() -> None:
+    if Path("/dev/shm").is_dir():
+        assert memory.dev_shm_free() is not None
+
+
+@pytest.mark.parametrize(("dim", "m"), [(8, 16), (64, 16), (64, 8)])
+def test_the_build_memory_is_what_pgvector_says_it_is(database: Database, dim: int, m: int) -> None:
+    rows, notices = 6000, []
+    with database.connect() as connection:
+        connection.add_notice_handler(lambda notice: notices.append(str(notice.message_primary)))
+        connection.execute("SET LOCAL maintenance_work_mem = '2MB'")
+        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        connection.execute(f"CREATE TABLE v (embedding vector({dim}))".encode())
+        vectors = np.random.default_rng(0).normal(size=(rows, dim))
+        with connection.cursor().copy("COPY v FROM STDIN") as copy:
+            for vector in vectors:
+                copy.write_row([str(vector.tolist())])
+        connection.execute(
+            f"CREATE INDEX ON v USING hnsw (embedding vector_ip_ops)"
+            f" WITH (m = {m}, ef_construction = {2 * m})".encode()
+        )
+    (notice,) = notices
+    fitted = int(notice.split(" after ")[1].split()[0])
+    fixed = memory.hnsw_build_bytes(0, dim, m)
+    assert (memory.hnsw_build_bytes(fitted, dim, m) - fixed) / (2 << 20) == pytest.approx(
+        1, abs=0.04
+    )
+
+
+def test_the_command_exits_1_on_a_problem_and_0_on_notes(
+    database: Database, empty_database: Database
+) -> None:
+    def command(url: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tterec", "doctor", "--database-url", url],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=dict(os.environ),
+        )
+
+    well, ill = command(database.url), command(empty_database.url)
+    assert (well.returncode, ill.returncode) == (0, 1)
+    assert well.stdout.splitlines() == [
+        "note: no generation is live: everybody gets popular books",
+        "  mend: tterec train",
+        "no problems",
+    ]
+    assert "  mend: tterec db upgrade" in ill.stdout.splitlines()
+    assert ill.stderr == "Error: 2 problems found\n"
+    with psycopg.connect(empty_database.url) as connection:  # it looked, and left all as it was
+        row = connection.execute("SELECT to_regnamespace('tterec')").fetchone()
+    assert row == (None,)
