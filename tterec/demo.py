@@ -56,7 +56,7 @@ def take_tour(
         users, books, ratings = shop.write_csv(Path(folder))
         pipeline.load(database, users=users, books=books, ratings=ratings, progress=progress)
     with _stage(progress, "Train and publish"):
-        pipeline.train(database, TrainingConfig(seed=seed), progress=progress)
+        pipeline.train(database, TrainingConfig(seed=seed, threads=1), progress=progress)
         pipeline.models_prune(database)
     with _stage(progress, "Recommend"):
         guest = shop.guest()

@@ -63,6 +63,7 @@ def tterec(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def newcomer() -> Iterator[Newcomer]:
     # Not pytest's tmp_path: a socket's path may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="tterec-"))
+    folder.chmod(0o755)  # as root, the server runs as another user
     home = folder / "home"
     began = time.monotonic()
     try:
@@ -87,7 +88,7 @@ def test_a_readers_past_stands_beside_ten_books(newcomer: Newcomer, shop: Booksh
     guest = shop.guest()
     page = newcomer.first.stdout
     assert f"Reader {guest}, " in page
-    start = re.compile(r"^.{50}( ?\d+) (\S.*)$", re.MULTILINE)
+    start = re.compile(r"^.{51} *(\d+) (\S.*)$", re.MULTILINE)
     assert [int(rank) for rank, _ in start.findall(page)] == list(range(1, 11))
     for place in shop.shelves[guest]:
         assert shop.books[place].title[:20] in page
@@ -107,23 +108,28 @@ def test_the_server_stays(newcomer: Newcomer) -> None:
 
 
 def test_readers_of_volumes_1_to_3_get_volume_4(newcomer: Newcomer, shop: Bookshop) -> None:
-    waiting = shop.waiting_for_volume_four()
-    found: dict[bool, list[bool]] = {True: [], False: []}
+    placed: dict[int, list[bool]] = {}
+    sources = set()
     with psycopg.connect(newcomer.url()) as connection:
-        for user_id, book in waiting:
+        for user_id, book in shop.waiting_for_volume_four():
             rows = connection.execute(
                 "SELECT isbn, source FROM tterec.recommend(%s)", (user_id,)
             ).fetchall()
-            assert {source for _, source in rows} == {"history"}
-            few = len(shop.shelves[user_id]) <= 25
-            found[few].append(book.isbn in {isbn for isbn, _ in rows})
-            if user_id == shop.guest():
-                assert found[few][-1]
-    few, all_ = found[True], found[True] + found[False]
-    assert len(few) > 300
+            sources |= {source for _, source in rows}
+            placed.setdefault(user_id, []).append(book.isbn in {isbn for isbn, _ in rows})
+    assert sources == {"history"}
+    everyone = [place for places in placed.values() for place in places]
+    few = [
+        place
+        for user_id, places in placed.items()
+        for place in places
+        if len(shop.shelves[user_id]) <= 25
+    ]
+    assert placed[shop.guest()] == [True]
     # Three books of a hundred say less about a reader than three of a dozen.
-    assert sum(few) >= 0.98 * len(few)
-    assert sum(all_) >= 0.93 * len(all_)
+    assert len(few) > 300
+    assert sum(few) >= 0.96 * len(few)
+    assert sum(everyone) >= 0.94 * len(everyone)
 
 
 def test_what_to_type_next_can_be_typed(newcomer: Newcomer) -> None:

@@ -15,7 +15,7 @@ SHARE_WITHOUT_AGE = 0.2
 SHARE_WITHOUT_RATING = 0.3
 AUTHOR_LOYALTY = 0.25
 """Share of choices that go to an author whom the reader has liked before."""
-SERIES_SHARE = 0.2
+SERIES_SHARE = 0.25
 """Share of choices in a favourite genre that begin a series."""
 GOES_ON = 0.97
 """How likely the reader of one volume is to read the next."""
@@ -92,7 +92,7 @@ class Readings:
         for name, places in self._volumes.items():
             series[books[places[0]].genre].append(name)
         self._series = {
-            genre: Urn(chance.shuffled(names), [1 / (rank + 2) for rank in range(len(names))])
+            genre: Urn(chance.shuffled(names), [1 / (rank + 4) for rank in range(len(names))])
             for genre, names in series.items()
         }
 

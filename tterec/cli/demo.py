@@ -100,7 +100,7 @@ def _what_next(tour: Tour) -> Iterator[str]:
     yield f"  tterec similar {isbn}"
     yield f'  psql "$(tterec db url)" -c "SELECT * FROM tterec.recommend({another})"'
     yield ""
-    yield click.style("Your own files, in the database of your own", bold=True)
+    yield click.style("Your own files, in your own database", bold=True)
     if database.origin == "demo":
         yield f"  {'$env:TTEREC_DATABASE_URL = $null' if os.name == 'nt' else _UNSET}"
     yield "  tterec db upgrade"
