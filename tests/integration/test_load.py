@@ -257,7 +257,10 @@ def test_rejected_rows_of_any_content_are_stored(database: Database, tmp_path: P
 @pytest.mark.parametrize(
     ("dirt", "said"),
     [
-        ({"users": "user_id,age\n1,30\n2,244\n3,x\n"}, "users.csv, line 3: age that cannot be"),
+        (
+            {"users": "user_id,age\n1,30\n2,244\n3,x\n"},
+            "users.csv, line 3: impossible age: 2,244; nothing was loaded",
+        ),
         ({"users": "user_id,age\n1\n"}, "users.csv, line 2: wrong number of fields"),
         ({"books": "isbn,title\nA,b\n\n a,b\n"}, "books.csv, line 4: ISBN in lower case"),
         (
@@ -274,7 +277,7 @@ def test_rejected_rows_of_any_content_are_stored(database: Database, tmp_path: P
                 "books": "isbn,title\nA,b\n",
                 "ratings": "user_id,isbn,rating\n1,A,5\n1,A,11\n1,B,5\n",
             },
-            "ratings.csv, line 3: rating is outside 0 to 10",
+            "ratings.csv, line 3: rating is outside 0 to 10: 1,A,11; nothing",
         ),
     ],
 )

@@ -31,6 +31,7 @@ LOCK_TIMEOUT = "30s"
 # Any constant will do, as long as every load takes the same one.
 _LOCK = 0x7474_6C6F_6164  # "ttload"
 _COPY_CHARACTERS = 2**18
+_SHOWN = 100  # characters of a record in a message
 
 
 class _Refused(Exception):
@@ -99,7 +100,8 @@ class _Source:
                     rows.clear()
                     size = 0
         except _Refused as refusal:
-            self.refused = (refusal.line, refusal.what)
+            raw = "".join(c if c.isprintable() else " " for c in self.records.raw()[:_SHOWN])
+            self.refused = (refusal.line, f"{refusal.what}: {raw}")
         yield "".join(rows)
 
 

@@ -197,10 +197,10 @@ def _number_as_text(low: int, high: int, name: str) -> Callable[[str], Parsed]:
             return NULL, None
         number = _number(text)
         if number is None:
-            return NULL, f"{name} that is no number"
+            return NULL, f"{name} that is not a number"
         # pandas writes 34.0 where a column has gaps
         if not low <= number <= high or number != int(number):
-            return NULL, f"{name} that cannot be"
+            return NULL, f"impossible {name}"
         return str(int(number)), None
 
     return parse
