@@ -46,6 +46,8 @@ def take_tour(
     """
     with _stage(progress, "Postgres"):
         database = _database(database_url, seed)
+        with database.connect():
+            pass  # it is there, and lets us in
     with _stage(progress, "Schema"):
         pipeline.upgrade(database)
     with _stage(progress, "Bookshop"):

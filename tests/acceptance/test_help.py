@@ -62,7 +62,7 @@ def test_every_command_has_help_with_an_example() -> None:
     for path, command in found.items():
         called = " ".join(("tterec", *path))
         text = command.get_help(click.Context(command, info_name=called))
-        assert re.search(rf"Examples?:\n\s+{called}", text), text
+        assert re.search(rf"Examples?:\n(\s+.*\n)*.*{called}", text), text
 
 
 def test_every_option_says_what_it_does() -> None:
@@ -108,6 +108,7 @@ def test_import_tterec_imports_nothing_heavy() -> None:
         ["--nope"],
         ["db", "nope"],
         ["models", "nope"],
+        ["load"],
         ["load", "--nope"],
         ["train", "--epochs", "many"],
         ["models", "promote"],
@@ -137,13 +138,12 @@ def assert_one_line(done: subprocess.CompletedProcess[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["recommend", "1"], "cannot reach .*"),
+        (["recommend", "1"], "cannot connect to"),
         (["--database-url", "mysql://x/y", "recommend", "1"], "postgresql://"),
         (["recommend", "1", "--database-url", "postgresql://[::1/x"], ""),
         (["db", "start"], "TTEREC_DATABASE_URL"),
-        (["db", "check"], "cannot reach"),
-        (["doctor"], "cannot reach"),
-        (["demo"], "cannot reach"),
+        (["db", "check"], "cannot connect to"),
+        (["demo"], "cannot connect to"),
         (["load", "--users", "x.csv"], ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -166,7 +166,6 @@ def test_a_database_without_the_schema_gets_the_command_to_run(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["load"], ""),
         (["load", "--users", "missing.csv"], "missing.csv"),
         (["load", "--ratings", "empty.csv"], "empty.csv"),
         (["load", "--books", "noise.csv"], "noise.csv"),

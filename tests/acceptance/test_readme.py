@@ -2,7 +2,8 @@
 
 A fenced block runs by its language: `sh` in bash, `sql` by a driver, `python` as a script. A block
 that begins with a comment naming a file (`-- users.sql: …`) is written to that file instead. A
-block after `<!-- not run: reason -->` is skipped.
+block after `<!-- not run: reason -->` is skipped. After `<!-- database: name -->` blocks run on
+another database, for a reader who begins there has nothing of the chapters before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tterec.database.connection import Database
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(
-    r"^(?P<skipped><!-- not run: .*-->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    r"^<!-- database: (?P<database>\w+) -->$"
+    r"|^(?P<skipped><!-- not run: .*-->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 FILE = re.compile(r"(?:--|#) (?P<name>[\w.]+\.(?:sql|toml))\b")
@@ -54,30 +56,41 @@ WHERE hashtext(film || member) % 5 = 0 AND film <> 'f0';
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, where it stands, and whether it is to be run."""
+    """A fenced block: its language, its text, where it stands, and on which database it runs."""
 
     language: str
     text: str
     line: int
-    skipped: bool
+    skipped: bool = False
+    database: str = "bookshop"
 
 
 def blocks(text: str) -> Iterator[Block]:
+    database = Block.database
     for match in BLOCK.finditer(text):
-        line = text.count("\n", 0, match.start()) + 1
-        yield Block(match["language"], match["text"], line, match["skipped"] is not None)
+        database = match["database"] or database
+        if match["language"] is not None:
+            line = text.count("\n", 0, match.start()) + 1
+            skipped = match["skipped"] is not None
+            yield Block(match["language"], match["text"], line, skipped, database)
 
 
 @pytest.fixture
-def workshop(database: Database, tmp_path: Path) -> Path:
-    """A directory with the three CSV files and a `tterec` command; the cinema in the database."""
+def databases(database: Database, empty_database: Database) -> dict[str, Database]:
+    """The databases that the README's examples run on, by name."""
+    with empty_database.connect() as connection:
+        connection.execute(CINEMA.encode())
+    return {"bookshop": database, "cinema": empty_database}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Path:
+    """A directory with the three CSV files and a `tterec` command."""
     open_bookshop(0, users=300, books=300).write_csv(tmp_path)
     command = tmp_path / "bin" / "tterec"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tterec "$@"\n', encoding="utf-8")
     command.chmod(0o755)
-    with database.connect() as connection:
-        connection.execute(CINEMA.encode())
     return tmp_path
 
 
@@ -106,7 +119,7 @@ def run(block: Block, database: Database, folder: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_example_works(database: Database, workshop: Path) -> None:
+def test_every_example_works(databases: dict[str, Database], workshop: Path) -> None:
     ran = set()
     for block in blocks(README.read_text(encoding="utf-8")):
         if block.skipped or block.language == "text":
@@ -114,7 +127,7 @@ def test_every_example_works(database: Database, workshop: Path) -> None:
         if re.match("psql ", block.text) and shutil.which("psql") is None:
             continue
         try:
-            run(block, database, workshop)
+            run(block, databases[block.database], workshop)
         except Exception as error:
             pytest.fail(f"README.md, line {block.line}:\n{block.text}\n{error}")
         ran.add(block.language)
@@ -124,7 +137,7 @@ def test_every_example_works(database: Database, workshop: Path) -> None:
 def test_a_failing_example_is_noticed(database: Database, workshop: Path) -> None:
     for language, text in [("sh", "false | true\nfalse"), ("python", "1 / 0"), ("sql", "SELECT x")]:
         with pytest.raises((AssertionError, psycopg.Error)):
-            run(Block(language, text, 1, skipped=False), database, workshop)
+            run(Block(language, text, 1), database, workshop)
 
 
 def test_links_lead_somewhere() -> None:

@@ -19,7 +19,14 @@ def command() -> None:
 
 @command.command()
 @database_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How it is written.",
+)
 def show(database_url: str | None, form: str) -> None:
     """Print every setting, its value and where it came from, secrets masked.
 

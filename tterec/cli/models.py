@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from tterec.records import GenerationInfo
 
 _format_option = click.option(
-    "--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How it is written.",
 )
 
 
