@@ -130,7 +130,7 @@ def obey(message: str, shop: Shop) -> None:
     found = re.search(r"must run: psql (-d .*)", message)
     assert found is not None
     subprocess.run(
-        f"{Cluster(Path('/'))._programs() / 'psql'} {found[1]}",
+        f"{Cluster(Path('/')).program('psql')} {found[1]}",
         shell=True,
         check=True,
         capture_output=True,
@@ -161,7 +161,7 @@ def test_the_printed_url_leads_psql_to_the_same_database(shop: Shop) -> None:
     for environment in (shop.by_url, shop.by_variables):
         url = tterec("db", "url", **environment).stdout.strip()
         done = subprocess.run(
-            [Cluster(Path("/"))._programs() / "psql", url, "-Atc", "SELECT current_database()"],
+            [Cluster(Path("/")).program("psql"), url, "-Atc", "SELECT current_database()"],
             check=True,
             capture_output=True,
             text=True,

