@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tterec import errors
 from tterec.database import schema
-from tterec.database.connection import Connection, Database, errors_wrapped
+from tterec.database.connection import Connection, Database
+from tterec.database.driver_errors import errors_wrapped
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, Recommendation, Source, ignore
 from tterec.retrieval import pgvector

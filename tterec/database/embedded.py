@@ -21,7 +21,7 @@ from tterec import config
 from tterec.database import address
 from tterec.database.address import Address
 from tterec.database.cluster import RECOVERY_S, Cluster
-from tterec.database.connection import errors_wrapped
+from tterec.database.driver_errors import errors_wrapped
 from tterec.errors import Busy, EmbeddedServerError
 
 # The lock file binds processes, not the threads of one.

@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors as pg
 
 from tterec import errors
-from tterec.database import connection, pgvector
+from tterec.database import connection, driver_errors, pgvector
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_drivers_error_becomes_ours_chained_and_on_one_line(
     driver: psycopg.Error, ours: type[errors.TterecError], mend: str
 ) -> None:
     driver.args = (f"{driver.args[0]}\nDETAIL:  more",)
-    with pytest.raises(ours) as caught, connection.errors_wrapped():
+    with pytest.raises(ours) as caught, driver_errors.errors_wrapped():
         raise driver
     assert type(caught.value) is ours
     assert mend in str(caught.value)
@@ -42,17 +42,17 @@ def test_a_drivers_error_becomes_ours_chained_and_on_one_line(
 
 def test_an_outdated_schema_names_the_command() -> None:
     assert "run: tterec db upgrade" in str(
-        connection.translated(pg.UndefinedTable('relation "tterec.users" does not exist'))
+        driver_errors.translated(pg.UndefinedTable('relation "tterec.users" does not exist'))
     )
 
 
 def test_a_shops_own_missing_table_is_not_blamed_on_the_schema() -> None:
-    found = connection.translated(pg.UndefinedTable('relation "films" does not exist'))
+    found = driver_errors.translated(pg.UndefinedTable('relation "films" does not exist'))
     assert not isinstance(found, errors.SchemaOutdated)
 
 
 def test_other_errors_pass_unchanged() -> None:
-    with pytest.raises(ZeroDivisionError), connection.errors_wrapped():
+    with pytest.raises(ZeroDivisionError), driver_errors.errors_wrapped():
         raise ZeroDivisionError
 
 
