@@ -73,7 +73,7 @@ def open_home(home: Path) -> None:
 def reachable_programs(programs: Path, home: Path) -> Path:
     """The directory of Postgres' programs, or a copy in the home where the account cannot go.
 
-    A virtual environment below /root is such a place. The copy takes 40 MB, once a version.
+    A virtual environment below /root is such a place. The copy takes 28 MB, once a version.
     """
     who = identity()
     if not who or _reaches(programs / "postgres", who):
@@ -86,7 +86,12 @@ def reachable_programs(programs: Path, home: Path) -> Path:
         # The programs find their libraries by paths relative to themselves.
         for folder in (install, package.with_name(package.name + ".libs")):
             if folder.is_dir():
-                shutil.copytree(folder, copy / folder.relative_to(package.parent), symlinks=True)
+                shutil.copytree(
+                    folder,
+                    copy / folder.relative_to(package.parent),
+                    symlinks=True,
+                    ignore=shutil.ignore_patterns("include", "*.a"),  # for compilers
+                )
         for path in (copy, *copy.rglob("*")):
             if not path.is_symlink():
                 mode = path.stat().st_mode
