@@ -58,8 +58,8 @@ def _column(name: str, kind: Kind, value: Any) -> Column:
 
 
 def _fits(kind: Kind, value: Any) -> bool:
-    types = _ACCEPTED[kind][1]
-    if not isinstance(value, types):
+    right = isinstance(value, _ACCEPTED[kind][1])
+    if not right:
         return False
     if kind == "text[]":
         return all(isinstance(part, str) for part in value)
