@@ -138,13 +138,14 @@ class TrainingConfig:
     """Stop after this many epochs in a row without a better validation figure."""
     batch_size: int = 2048
     """Interactions a step; with softmax, their items are each other's negatives."""
-    uniform_negatives: int = 512
-    """Softmax only: items drawn uniformly from the catalogue and added to a batch's negatives."""
-    learning_rate: float = 0.03
+    uniform_negatives: float = 0.25
+    """Softmax only: for every interaction of a batch, this many items are drawn uniformly from
+    the catalogue and added to its negatives, or rare items would never be any."""
+    learning_rate: float = 0.02
     """Step size of Adagrad."""
-    weight_decay: float = 0.03
+    weight_decay: float = 0.1
     """Softmax only: decoupled; a step shrinks embeddings by learning_rate times this."""
-    gamma: float = 0.003
+    gamma: float = 0.001
     """MSE only: the factor of the regulariser gamma (J(user tower) + J(item tower)) in the loss."""
     regulariser: str = "l2"
     """MSE only: J is l1 (sum of magnitudes) or l2 (sum of squares)."""
@@ -187,7 +188,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "patience": (1, 10_000),
     "batch_size": (2, 2**20),
-    "uniform_negatives": (0, 2**20),
+    "uniform_negatives": (0.0, 100.0),
     "learning_rate": (1e-7, 10.0),
     "weight_decay": (0.0, 100.0),
     "gamma": (0.0, 1e6),

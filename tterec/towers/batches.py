@@ -47,7 +47,8 @@ class Batch:
     history is that of run 0, then of run 1, …, starting at history_offsets (r,), with
     history_lengths (r,) and history_buckets (h,). runs: int64 (b,), each interaction's run.
     inside: float32 (b,), 1 where the target stands in its own user's history, with its bucket in
-    target_buckets. known: two index arrays, the (run, candidate) pairs that the user has met.
+    target_buckets. uniform: how many candidates were drawn uniformly. known: two index arrays,
+    the (run, candidate) pairs that the user has met.
     id_gates: float32 (i,), how much of each item's own embedding counts.
     """
 
@@ -62,6 +63,7 @@ class Batch:
     inside: NDArray[np.float32]
     ratings: NDArray[np.float32]
     candidates: Index
+    uniform: int
     known: tuple[Index, Index]
     history: Index
     history_offsets: Index
@@ -80,7 +82,7 @@ class Batches:
         users: Encoded,
         *,
         batch_size: int,
-        uniform_negatives: int,
+        uniform_negatives: float,
         id_shrinkage: float,
         id_dropout: float,
         seed: int,
@@ -125,7 +127,8 @@ class Batches:
         run_starts = np.diff(owners, prepend=-1) != 0
         runs, run_users = np.cumsum(run_starts) - 1, owners[run_starts]
         target_items = histories.items[positions]
-        drawn = self._rng.integers(len(self._items), size=self._negatives)
+        uniform = round(self._negatives * len(positions))
+        drawn = self._rng.integers(len(self._items), size=uniform)
         candidates = self._among_candidates.unique(target_items, drawn)
         history, history_lengths = histories.history_spans(run_users)
         history_items = histories.items[history]
@@ -144,6 +147,7 @@ class Batches:
             inside=self._in_history[positions].astype(np.float32),
             ratings=histories.ratings[positions],
             candidates=self._among_items.numbers_of(candidates),
+            uniform=uniform,
             known=self._known(run_users, candidates),
             history=self._among_items.numbers_of(history_items),
             history_offsets=offsets_of(history_lengths)[:-1],

@@ -39,6 +39,10 @@ DECAYED = ("item_ids", "item_tokens", "item_dense", "user_tokens", "user_dense")
 
 NOISE = 0.1
 """Norm of items' own embeddings at the start."""
+NOISE_MSE = 0.5
+"""With mse, that of all embeddings: near zero a product of two embeddings hardly moves. Started
+from .1 and zero, training on generated tastes stands still for four epochs, and early stopping
+ends it at RMSE 1.72; from .5 it reaches 1.0."""
 
 Parameters = dict[str, Tensor]
 
@@ -79,8 +83,9 @@ def initial_parameters(
     """Fresh parameters, float32, by name; the same for the same seed.
 
     Items' own embeddings start as small noise: something must tell items apart where there is no
-    content. Features start without effect. With mse, the shared vectors start so that every
-    prediction is the mean rating, and histories so that high ratings raise, low ones lower it.
+    content. With softmax, features start without effect. With mse, the shared vectors start so
+    that the mean prediction is the mean rating, and histories so that high ratings raise, low
+    ones lower it.
     """
     generator = torch.Generator().manual_seed(seed % 2**63)
     d = shape.dim
@@ -91,6 +96,8 @@ def initial_parameters(
     parameters["history_weights"].fill_(1.0)
     parameters["log_scale"].fill_(-math.log(temperature))
     if objective == "mse":
+        for name in ("item_ids", "item_tokens", "user_tokens"):
+            parameters[name].normal_(std=NOISE_MSE / math.sqrt(d), generator=generator)
         shared = torch.full((d,), math.sqrt(max(mean_rating, 1e-3) / d))
         buckets = torch.arange(UNRATED_BUCKET, dtype=torch.float32)
         parameters["item_base"] = shared.clone()

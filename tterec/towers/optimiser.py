@@ -94,8 +94,14 @@ class RowAdagrad:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Apply all pending decay, so that the tables can be read as they are."""
+        """Apply all pending decay, so that the parameters can be read as they are.
+
+        A row under decay that no step has moved says nothing: it becomes zero.
+        """
         for state in self._states.values():
-            missed = torch.exp(state.decay * (self._log_kept - state.decayed))
+            if not state.decay:
+                continue
+            missed = torch.exp(self._log_kept - state.decayed)
             state.table.mul_(missed[:, None].to(state.table.dtype))
+            state.table[~state.squares.any(dim=1)] = 0.0
             state.decayed.fill_(self._log_kept)

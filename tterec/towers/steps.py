@@ -83,7 +83,7 @@ class Learner:
             model.unit(cores.index_select(0, candidates) + read["item_base"]),
             self._tensor(batch.target_columns),
             log_q=losses.log_sampling_probability(
-                shares, len(batch.runs), self._config.uniform_negatives, len(self._shares)
+                shares, len(batch.runs), batch.uniform, len(self._shares)
             ),
             known=losses.known_mask(known, len(batch.history_lengths), len(candidates)),
             runs=self._tensor(batch.runs),

@@ -37,7 +37,7 @@ ITEM_TABLE = FeatureTable(
 def batches_of(histories: Histories, **changed: object) -> Batches:
     settings: dict[str, object] = {
         "batch_size": 64,
-        "uniform_negatives": 10,
+        "uniform_negatives": 0.25,
         "id_shrinkage": 1.0,
         "id_dropout": 0.0,
         "seed": 0,
@@ -113,7 +113,7 @@ def test_known_are_exactly_the_candidates_that_the_user_has_met(histories: Histo
         tuple(sorted(histories.items[start:end].tolist()))
         for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True)
     }
-    for batch in batches_of(histories, uniform_negatives=500).epoch():
+    for batch in batches_of(histories, uniform_negatives=50.0).epoch():
         assert len(batch.candidates) == ITEMS, "every item was drawn"
         rows, columns = batch.known
         candidates = batch.item_rows[batch.candidates]

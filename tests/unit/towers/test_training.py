@@ -80,7 +80,7 @@ def test_mse_predicts_ratings_better_than_their_mean(tastes: World) -> None:
     )
     mean = tastes.interactions.ratings.mean()
     assert not model.vectors.normalised
-    assert rmse(predicted, held_out.ratings) < 0.75 * rmse(
+    assert rmse(predicted, held_out.ratings) < 0.65 * rmse(
         np.full(len(predicted), mean), held_out.ratings
     )
 

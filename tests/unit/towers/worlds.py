@@ -63,24 +63,27 @@ def planted_tastes(users: int = 400, items: int = 240, genres: int = 6, each: in
     )
 
 
-def planted_series(series: int = 30, readers: int = 12) -> World:
-    """Series of four volumes each, among other books. A third of the readers stop after volume 3;
-    their volume 4 is what is held out."""
+def planted_series(series: int = 25, readers: int = 40) -> World:
+    """Series of four volumes each, among other books. Readers begin with volume 1; a third read
+    on to the end, the others stop after a volume. Held out: volume 4 of those who have read 3."""
     rng = np.random.default_rng(3)
-    others = 200
-    books = 4 * series + others
+    others = 300
+    chances = 1 / (10 + np.arange(others))
     rows, missing = [], []
     for user in range(series * readers):
-        own = 4 * (user % series)
-        rows += [(user, own + volume) for volume in range(3)]
-        (missing if user % 3 == 0 else rows).append((user, own + 3))
-        rows += [(user, 4 * series + book) for book in rng.choice(others, 4, replace=False)]
+        first = 4 * (user % series)
+        read = rng.choice([1, 2, 3, 4], p=[0.2, 0.2, 0.25, 0.35])
+        rows += [(user, first + volume) for volume in range(read)]
+        if read == 3:
+            missing.append((user, first + 3))
+        drawn = rng.choice(others, 4, replace=False, p=chances / chances.sum())
+        rows += [(user, 4 * series + book) for book in drawn]
     titles = [f"Saga of the {n // 4} volume {n % 4 + 1}" for n in range(4 * series)]
     titles += [f"Story {n}" for n in range(others)]
     return World(
         interactions=interactions_of(*np.array(rows).T),
         users=FeatureTable(np.arange(series * readers)),
-        items=FeatureTable(np.arange(books), (Column("title", "text", texts([*titles])),)),
+        items=FeatureTable(np.arange(len(titles)), (Column("title", "text", texts([*titles])),)),
         held_out=interactions_of(*np.array(missing).T),
     )
 
