@@ -123,7 +123,7 @@ def publish_vectors(
         measured = recall.measure(connection, generation, vectors, probes, progress)
         _keep_popularity(connection, generation)
         updated = connection.execute(
-            "UPDATE tterec.models SET status = 'ready', finished_at = now(), dim = %s,"
+            "UPDATE tterec.models SET status = 'ready', finished_at = clock_timestamp(), dim = %s,"
             " normalised = %s, max_history = %s, history_weights = %s, default_profile = %s,"
             " ef_search = %s, metrics = metrics || %s, counts = counts || %s"
             " WHERE generation = %s AND status = 'building'",
@@ -156,7 +156,7 @@ def fail(connection: Connection, generation: int) -> bool:
     with connection.transaction():
         locks.await_promotion(connection)
         updated = connection.execute(
-            "UPDATE tterec.models m SET status = 'failed', finished_at = now()"
+            "UPDATE tterec.models m SET status = 'failed', finished_at = clock_timestamp()"
             " WHERE generation = %s AND status IN ('building', 'ready') AND NOT EXISTS"
             " (SELECT FROM tterec.active_model"
             "  WHERE m.generation IN (active_model.generation, previous_generation))",

@@ -107,7 +107,7 @@ def _remove(connection: Connection, generation: int) -> str | None:
         generations.clear(connection, generation)
         connection.execute(
             "UPDATE tterec.models SET status = %(status)s,"
-            " finished_at = coalesce(finished_at, now())"
+            " finished_at = coalesce(finished_at, clock_timestamp())"
             " WHERE generation = %(n)s AND status <> %(status)s",
             {"status": status, "n": generation},
         )

@@ -99,6 +99,14 @@ def measure(
                 break
     # Where none reaches it, more ef_search is still better.
     best = max(curve, key=lambda ef_search: (curve[ef_search], -ef_search))
+    if curve[best] < WORRYING:
+        progress(
+            Progress(
+                "recall",
+                message=f"The index finds {curve[best]:.1%} of the exact first {K} books, even at "
+                f"ef_search {best}: some lists will miss some of them.",
+            )
+        )
     return Recall(curve=curve, ef_search=best, users=len(probes), short=shares[best])
 
 
