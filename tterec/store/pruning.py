@@ -97,13 +97,10 @@ def _remove(connection: Connection, generation: int) -> str | None:
         row = connection.execute(
             "SELECT status FROM tterec.models WHERE generation = %s FOR UPDATE", (generation,)
         ).fetchone()
-        status = None if row is None else row[0]
-        if status == "building":
-            if locks.is_building(connection, generation):
-                return None
-            status = "failed"
-        elif status == "ready":
-            status = "pruned"
+        if locks.is_building(connection, generation):
+            return None  # or just built, and about to be promoted
+        found = "unknown" if row is None else str(row[0])
+        status = {"building": "failed", "ready": "pruned"}.get(found, found)
         generations.clear(connection, generation)
         connection.execute(
             "UPDATE tterec.models SET status = %(status)s,"
@@ -111,7 +108,7 @@ def _remove(connection: Connection, generation: int) -> str | None:
             " WHERE generation = %(n)s AND status <> %(status)s",
             {"status": status, "n": generation},
         )
-        return status or "unknown"
+        return status
 
 
 def _older_snapshots_gone(
