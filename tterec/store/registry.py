@@ -56,7 +56,8 @@ def show(connection: Connection, generation: int) -> dict[str, Any]:
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(
             "SELECT m.generation, status, a.generation IS NOT NULL AS active,"
-            " a.previous_generation IS NOT DISTINCT FROM m.generation AS previous, created_at,"
+            " m.generation IN (SELECT previous_generation FROM tterec.active_model) AS previous,"
+            " created_at,"
             " finished_at, objective, dim, normalised, max_history, history_weights, ef_search,"
             " seed, watermark, counts, metrics, versions, config, sources,"
             " octet_length(weights) AS weights_bytes"
