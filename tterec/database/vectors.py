@@ -1,8 +1,9 @@
 """Vectors on the wire: the one place where pgvector's bytes become NumPy arrays and back.
 
-A vector's binary form is its dimension and a zero as big-endian int16, then big-endian float32s.
-A row of a generation's tables, `(bigint, vector)`, has the same length whatever it holds, so a
-binary COPY stream is a NumPy record array and is converted in one step, not a row at a time.
+Single vectors are converted by pgvector-python. Whole tables are not: a row of a generation's
+tables, `(bigint, vector)`, has the same length whatever it holds, so a binary COPY stream is a
+NumPy record array and is converted in one step, not a row at a time. A vector in it is its
+dimension and a zero as big-endian int16, then big-endian float32s.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pgvector import Vector
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 _TRAILER = b"\xff\xff"
@@ -75,14 +77,15 @@ def from_copy(
 
 def decode(values: Sequence[Any], dim: int) -> NDArray[np.float32]:
     """Vectors (n, dim) of the bytes that a query with `binary=True` returns for a vector column."""
-    joined = b"".join(values)
-    width = _HEADER_BYTES + 4 * dim
-    if len(joined) != width * len(values):
-        raise ValueError(f"vectors of other than {dim} dimensions")
-    rows = np.frombuffer(joined, dtype=np.uint8).reshape(len(values), width)
-    return rows[:, _HEADER_BYTES:].copy().view(">f4").astype(np.float32)
+    matrix = np.empty((len(values), dim), dtype=np.float32)
+    for row, value in zip(matrix, values, strict=True):
+        vector = Vector.from_binary(value)
+        if vector.dimensions() != dim:
+            raise ValueError(f"vectors of other than {dim} dimensions")
+        row[:] = vector.to_numpy()
+    return matrix
 
 
 def to_text(vector: NDArray[np.floating]) -> str:
     """A vector (d,), rounded to float32, as the parameter of a query: write `%s::vector`."""
-    return f"[{','.join(map(str, vector.astype(np.float32).tolist()))}]"
+    return str(Vector(vector).to_text())
