@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background job starts with Ctrl-C ignored, and so would the commands that tests stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import psycopg
 import pytest

@@ -137,7 +137,7 @@ def test_a_terminal_shows_a_bar(database: Database, tmp_path: Path) -> None:
     assert process.returncode == 0
     plain = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
     assert "Many.csv: ignoring extra" in plain
-    assert re.search(r"Many\.csv \S+ [0-9.]+k/[0-9]+k", plain)
+    assert re.search(r"Many\.csv +\S+ +[0-9.]+k/[0-9]+k", plain)
     assert "Many.csv: 50,000 records" in summary
 
 
