@@ -12,9 +12,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell's background job starts with Ctrl-C ignored, and so would the commands that tests stop.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import psycopg
 import pytest
 
@@ -22,6 +19,9 @@ from tterec import config, pipeline
 from tterec.database import embedded, system_user
 from tterec.database.cluster import Cluster
 from tterec.database.connection import Database
+
+# A shell's background job starts with Ctrl-C ignored, and so would the commands that tests stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NAMES = count(1)
 
