@@ -352,3 +352,30 @@ def test_a_generation_from_the_defaults_is_served_by_the_defaults_of_today(
         generations.rollback(connection)
         assert sources.current_queries(connection) == edited
         assert edited.origin == "default"
+
+
+def test_a_role_that_is_no_superuser_trains_beside_an_extension_in_another_schema(
+    empty_database: Database,
+) -> None:
+    with empty_database.connect(autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA extensions")
+        connection.execute("CREATE EXTENSION vector SCHEMA extensions")
+        connection.execute("DROP ROLE IF EXISTS shopkeeper")
+        connection.execute("CREATE ROLE shopkeeper LOGIN")
+        name = connection.info.dbname
+        connection.execute(f"GRANT CREATE ON DATABASE {name} TO shopkeeper".encode())
+        connection.execute("GRANT USAGE ON SCHEMA extensions TO shopkeeper")
+    keeper = Database(empty_database.url.replace("postgres@", "shopkeeper@"))
+    try:
+        pipeline.upgrade(keeper)
+        with keeper.connect() as connection:
+            connection.execute(SHOP)
+        for _ in range(3):
+            assert pipeline.train(keeper, CONFIG).metrics["index"]["users"] == 90
+        assert pipeline.models_prune(keeper).pruned == [1]
+        with keeper.connect() as connection:
+            assert len(rows(connection, "SELECT * FROM tterec.recommend(7, 5)")) == 5
+    finally:
+        with empty_database.connect(autocommit=True) as connection:
+            connection.execute("DROP OWNED BY shopkeeper CASCADE")
+            connection.execute("DROP ROLE shopkeeper")
