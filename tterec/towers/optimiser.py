@@ -4,10 +4,10 @@ A dense optimiser would read and write all 100,000 rows for the few thousand tha
 Here a row's sums move only when it is met, and the weight decay that it missed meanwhile is made
 up for when it is next read: a row that is seldom met shrinks as far as one that is always met.
 
-Adagrad, because its steps shrink row by row as evidence comes in. Adam's stay as long for noise
-as for a trend: measured with each at its best setting, NDCG@20 on generated dense tastes is .264
-with Adagrad and .258 with Adam, on Book-Crossing's core .0745 and .0742; and Adagrad's one step
-size serves both objectives.
+Adagrad, because its steps shrink row by row as evidence comes in; Adam's stay as long for noise
+as for a trend. NDCG@20 with each at its best setting: on generated dense tastes .269 with Adagrad
+and .260 with Adam, on Book-Crossing's core .075 with both; and one step size serves both
+objectives, where Adam needs .003 for softmax and .01 for mse.
 """
 
 from __future__ import annotations

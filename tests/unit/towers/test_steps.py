@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_mend(
 ) -> None:
     learner = learner_of(histories, objective)
     learner.parameters["user_base"].fill_(np.inf)
-    with pytest.raises(TrainingError, match=r"learning_rate = 0\.002 in train\.toml"):
+    with pytest.raises(TrainingError, match=r"learning_rate = 0\.001 in train\.toml"):
         learner.step(next(batches_of(histories).epoch()))
 
 

@@ -1,0 +1,135 @@
+"""How fast does training learn, and in how much memory?
+
+    python -m tests.benchmarks.training [--interactions 400000] [--epochs 2] [--threads 0]
+
+Trains on a generated shop of the shape of Book-Crossing (as arrays: no database) and compares the
+seconds in which it learned with those of the bare matrix products of the same shapes: for every
+step the users by the candidates, and the two products of their gradients. Peak memory is that of
+the whole process, torch included, above which the tables take a few hundred MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tterec.config import TrainingConfig
+from tterec.records import Column, FeatureTable, Interactions, Progress
+from tterec.towers import train
+from tterec.towers.threads import bounded_threads
+
+TARGET_SECONDS = 180.0
+TARGET_GIGABYTES = 2.5
+
+
+def texts(values: list[str]) -> NDArray[np.object_]:
+    """Texts as a feature column holds them."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def shop(interactions: int, seed: int = 0) -> tuple[Interactions, FeatureTable, FeatureTable]:
+    """Zipf items, and users as uneven as Book-Crossing's: most have one, one has thousands."""
+    random = np.random.default_rng(seed)
+    users, items = interactions * 7 // 10, interactions * 27 // 100
+    activity = 1 / np.arange(1, interactions // 7 + 1) ** 0.95
+    popularity = 1 / (10 + np.arange(items)) ** 0.8
+    user_ids = random.choice(len(activity), size=interactions, p=activity / activity.sum())
+    item_ids = random.choice(items, size=interactions, p=popularity / popularity.sum())
+    pairs = np.unique(np.column_stack([user_ids, item_ids]), axis=0)
+    ratings = random.integers(1, 11, len(pairs)).astype(np.float32)
+    ratings[random.random(len(pairs)) < 0.4] = np.nan
+    words = [f"w{number}" for number in random.integers(0, 20_000, size=items * 5)]
+    titles = texts([" ".join(words[5 * i : 5 * i + 5]) for i in range(items)])
+    authors = texts([f"author {n}" for n in random.integers(0, items // 3, size=items)])
+    towns = texts([f"town {n}, land {n % 40}" for n in random.integers(0, users // 5, size=users)])
+    return (
+        Interactions(pairs[:, 0], pairs[:, 1], ratings, np.full(len(pairs), np.nan)),
+        FeatureTable(
+            np.arange(users),
+            (
+                Column("age", "number", random.normal(40, 12, size=users)),
+                Column("location", "text", towns),
+            ),
+        ),
+        FeatureTable(
+            np.arange(items), (Column("title", "text", titles), Column("author", "text", authors))
+        ),
+    )
+
+
+def product_seconds(batch: int, candidates: int, dim: int, threads: int) -> float:
+    """The median time of one step's three products, in seconds."""
+    with bounded_threads(threads):
+        users, items = torch.rand(batch, dim), torch.rand(candidates, dim)
+        times = []
+        for _ in range(15):
+            started = time.perf_counter()
+            logits = users @ items.T
+            _ = logits @ items, logits.T @ users
+            times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def peak_gigabytes() -> float:
+    """The most memory that this process has held."""
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    # Kilobytes, but bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def main() -> None:
+    """Train once and say how that went."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--interactions", type=int, default=400_000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    interactions, users, items = shop(options.interactions)
+    config = TrainingConfig(epochs=options.epochs, patience=options.epochs, threads=options.threads)
+    steps, seconds_of_learning = 0, 0.0
+    last = time.perf_counter()
+
+    def watch(progress: Progress) -> None:
+        nonlocal steps, seconds_of_learning, last
+        now = time.perf_counter()
+        if progress.stage == "train" and progress.message:
+            print(progress.message)
+        elif progress.stage == "train":
+            steps += 1
+            if progress.done > 1:
+                seconds_of_learning += now - last
+        last = now
+
+    started = time.perf_counter()
+    model = train(interactions, users, items, config, watch)
+    seconds = time.perf_counter() - started
+    gigabytes = peak_gigabytes()
+    threads = model.metrics["threads"]
+    # Popular items repeat in a batch: about half of its candidates are distinct.
+    candidates = int(config.batch_size * (0.55 + config.uniform_negatives))
+    bare = steps * product_seconds(config.batch_size, candidates, config.dim, threads)
+    print(
+        f"{len(interactions):,} interactions, {len(items):,} items, {len(users):,} users; "
+        f"{threads} threads\n"
+        f"train(): {seconds:.1f} s with {options.epochs} epochs, peak {gigabytes:.2f} GB "
+        f"(target {TARGET_SECONDS:.0f} s, {TARGET_GIGABYTES} GB)\n"
+        f"learning: {steps} steps in {seconds_of_learning:.1f} s, "
+        f"{seconds_of_learning / bare:.1f} times the bare matrix products ({bare:.1f} s)"
+    )
+    if seconds > TARGET_SECONDS or gigabytes > TARGET_GIGABYTES:
+        raise SystemExit("slower or larger than the target")
+
+
+if __name__ == "__main__":
+    main()
