@@ -60,7 +60,12 @@ def plain(connection: Connection, vectors: TrainedVectors) -> dict[str, float]:
     }
     seconds = {"COPY": 0.0, "keys": 0.0, "index": 0.0}
     needed = memory.hnsw_build_bytes(len(vectors.item_ids), vectors.dim, memory.HNSW_M)
-    connection.execute(f"SET maintenance_work_mem = '{-(-needed // 1024)}kB'".encode())
+    # Never less than there is: an index is built in parallel from 32 MB a process on.
+    connection.execute(
+        "SELECT set_config(name, greatest(setting::bigint, %s) || 'kB', false) FROM pg_settings"
+        " WHERE name = 'maintenance_work_mem'",
+        (-(-needed // 1024),),
+    )
     with connection.transaction():
         for name, stream in streams.items():
             start = time.perf_counter()
@@ -135,6 +140,7 @@ def main() -> None:
             (given.items,),
         )
         connection.execute("ANALYZE tterec.ratings")
+        plain(connection, vectors)  # the first finds the server's buffers empty, and is faster
         for number in range(given.rounds):
             # Each goes first in turn: what else the machine does comes and goes.
             if number % 2:
