@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,13 @@ import pytest
 from tterec.bookshop import Bookshop, open_bookshop
 from tterec.database.connection import Database
 
-SECONDS = 120
-"""The demo's promise on two cores."""
-
 
 @dataclass(frozen=True)
 class Newcomer:
-    """Somebody with a home directory, and what the first demo there printed and took."""
+    """Somebody with a home directory, and what the first demo there printed."""
 
     home: Path
     first: subprocess.CompletedProcess[str]
-    seconds: float
 
     def url(self) -> str:
         """The URL that the demo told them to export."""
@@ -65,10 +60,9 @@ def newcomer() -> Iterator[Newcomer]:
     folder = Path(tempfile.mkdtemp(prefix="tterec-"))
     folder.chmod(0o755)  # as root, the server runs as another user
     home = folder / "home"
-    began = time.monotonic()
     try:
         first = tterec(home, "demo")
-        yield Newcomer(home, first, time.monotonic() - began)
+        yield Newcomer(home, first)
     finally:
         tterec(home, "db", "stop")
         shutil.rmtree(folder, ignore_errors=True)
@@ -79,9 +73,8 @@ def shop() -> Bookshop:
     return open_bookshop(0)
 
 
-def test_it_ends_well_and_in_time(newcomer: Newcomer) -> None:
+def test_it_ends_well(newcomer: Newcomer) -> None:
     assert newcomer.first.returncode == 0, newcomer.first.stderr
-    assert newcomer.seconds < SECONDS
 
 
 def test_a_readers_past_stands_beside_ten_books(newcomer: Newcomer, shop: Bookshop) -> None:
