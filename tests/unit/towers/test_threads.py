@@ -1,5 +1,9 @@
 """How many threads torch uses."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -33,3 +37,17 @@ def test_the_environment_bounds_the_choice(monkeypatch: pytest.MonkeyPatch) -> N
         assert fastest_thread_count() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(
+    given: str | None, expected: str
+) -> None:
+    environment = {**os.environ, "OMP_WAIT_POLICY": given or ""}
+    if given is None:
+        del environment["OMP_WAIT_POLICY"]
+    code = "import tterec.towers, os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
