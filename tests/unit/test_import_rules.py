@@ -28,8 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bookshop": set(),
 }
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
-MAY_IMPORT["pipeline"] = MAY_IMPORT["recommender"] = _BELOW_THE_VERBS
+MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 _VERBS = {"pipeline", "recommender"}
+MAY_IMPORT["pipeline"] = MAY_IMPORT["recommender"] = _BELOW_THE_VERBS | {"fitting"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
 MAY_IMPORT["cli"] = LEAVES | _VERBS | {"database", "store", "bookshop", "demo"}
 MAY_IMPORT["__init__"] = LEAVES | {"recommender"}
