@@ -54,24 +54,24 @@ def load_set(name: str, data_dir: Path | str, seed: int) -> QualitySet:
 
     Raises KeyError for an unknown name and LoadError for files that are not there.
     """
-    interactions, users, items = SETS[name](Path(data_dir))
-    held_out = held_out_by_user(interactions.user_ids, HELD_OUT, seed)
-    test = select(interactions, held_out)
-    liked = np.isnan(test.ratings) | (test.ratings >= LIKED)
-    judged, relevant = _by_user(test.user_ids[liked], test.item_ids[liked])
-    train = select(interactions, ~held_out)
-    return QualitySet(name, seed, train, users, items, test, judged, relevant)
+    parts = SETS[name](Path(data_dir))
+    return split(name, seed, parts, held_out_by_user(parts[0].user_ids, HELD_OUT, seed))
 
 
-def inner(data: QualitySet, seed: int = 0) -> QualitySet:
+def inner(data: QualitySet) -> QualitySet:
     """The training share of a set, split once more in the same way: what peers are tuned on."""
-    held_out = held_out_by_user(data.train.user_ids, HELD_OUT, seed + 1_000_003)
-    test = select(data.train, held_out)
+    # Not the seed of the split itself, nor of any other run.
+    held_out = held_out_by_user(data.train.user_ids, HELD_OUT, data.seed + 1_000_003)
+    return split(data.name, data.seed, (data.train, data.users, data.items), held_out)
+
+
+def split(name: str, seed: int, parts: Parts, held_out: NDArray[np.bool_]) -> QualitySet:
+    """A set of which the interactions where `held_out` (n,) is true are to be judged by."""
+    interactions, users, items = parts
+    train, test = select(interactions, ~held_out), select(interactions, held_out)
     liked = np.isnan(test.ratings) | (test.ratings >= LIKED)
     judged, relevant = _by_user(test.user_ids[liked], test.item_ids[liked])
-    return replace(
-        data, train=select(data.train, ~held_out), test=test, judged=judged, relevant=relevant
-    )
+    return QualitySet(name, seed, train, users, items, test, judged, relevant)
 
 
 def held_out_by_user(user_ids: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
