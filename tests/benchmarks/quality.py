@@ -3,7 +3,8 @@
     python -m tests.benchmarks.quality [--data DIR] [--sets core,dense,bare,sparse] [--seeds 3]
         [--peers all] [--budget SECONDS] [--threads 1] [--cache DIR] [--json FILE]
 
-Needs the extra `bench`, and Book-Crossing's files for the sets core and sparse.
+Needs the extra `bench`, and for the sets core and sparse a folder with BX-Users.csv.gz,
+Books.csv.gz and Ratings.csv.gz.
 
 A fifth of each user's interactions is held out; the whole catalogue is ranked, less what the user
 met in the rest; relevant are those rated at least 7, or met without rating. tterec is fitted
@@ -37,7 +38,7 @@ from tests.benchmarks.quality_report import (
     table,
     verdicts,
 )
-from tests.benchmarks.quality_sets import SETS, QualitySet, inner, load_set
+from tests.benchmarks.quality_sets import REAL, SETS, QualitySet, inner, load_set
 from tests.benchmarks.quality_tuning import Cache, Seconds, Settings, Tuned, candidates, timed, tune
 from tterec.config import TrainingConfig
 from tterec.evaluation import ndcg_at_k
@@ -199,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/book-crossing"))
+    parser.add_argument("--data", type=Path, help="folder with the three CSV files")
     parser.add_argument("--sets", default="all", help=", ".join(SETS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--peers", default="all", help=f"none, or of {', '.join([*PEERS, SVD])}")
@@ -209,6 +210,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()
     sets = chosen(options.sets, list(SETS), "sets")
+    if options.data is None and options.sets == "all":
+        sets = [name for name in SETS if name not in REAL]
+        print(f"without --data, {' and '.join(REAL)} are left out")
     peers = chosen(options.peers, [*PEERS, SVD], "peers")
     budget = f"{options.budget:.0f} s" if options.budget else "as long as tterec's fit took"
     print(f"{options.threads} thread(s) for every method; budget of tuning: {budget}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.benchmarks.quality_worlds import BARE, DENSE, generated
+from tterec.errors import LoadError
 from tterec.records import Column, FeatureTable, Interactions
 from tterec.store.csv_lines import open_input
 from tterec.store.csv_records import Records
@@ -28,6 +30,7 @@ _FILES: dict[FileKind, str] = {
     "books": "Books.csv.gz",
     "ratings": "Ratings.csv.gz",
 }
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,17 @@ class QualitySet:
     relevant: tuple[NDArray[np.int64], ...]
 
 
-def load_set(name: str, data_dir: Path | str, seed: int) -> QualitySet:
-    """A set by its name in SETS, split by a seed. `data_dir` holds Book-Crossing's files.
+def load_set(name: str, data_dir: Path | str | None, seed: int) -> QualitySet:
+    """A set by its name in SETS, split by a seed. `data_dir` holds Book-Crossing's files, None for
+    the generated sets.
 
     Raises KeyError for an unknown name and LoadError for files that are not there.
     """
-    parts = SETS[name](Path(data_dir))
+    if data_dir is None and name in REAL:
+        raise LoadError(
+            f"the set {name} is Book-Crossing's: name the folder of its files by --data"
+        )
+    parts = SETS[name](Path(data_dir or ""))
     return split(name, seed, parts, held_out_by_user(parts[0].user_ids, HELD_OUT, seed))
 
 
@@ -135,7 +143,9 @@ def _book_crossing(data_dir: Path) -> Parts:
         ratings[int(user or 0), isbn or ""] = float(rating or "nan")
     books: dict[str, list[str | None]] = {isbn: [None] * 4 for _, isbn in ratings}
     for isbn, *values in _read(data_dir, "books", 5):
-        books[isbn or ""] = values
+        # A record that comes again adds to the first what it knows.
+        former = books.get(isbn or "", [None] * 4)
+        books[isbn or ""] = [a if a is not None else b for a, b in zip(values, former, strict=True)]
     readers: dict[int, list[str | None]] = {user: [None] * 2 for user, _ in ratings}
     for user, *values in _read(data_dir, "users", 3):
         readers[int(user or 0)] = values
@@ -187,7 +197,12 @@ def _read(data_dir: Path, kind: FileKind, width: int) -> Iterator[list[str | Non
                 values = row(line, fields).rstrip("\n").split("\t")[1 : 1 + width]
             except Unusable:
                 continue
-            yield [None if value == NULL else value.replace("\\\\", "\\") for value in values]
+            yield [None if value == NULL else _plain(value) for value in values]
+
+
+def _plain(text: str) -> str:
+    """A value without the escapes of COPY."""
+    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text)
 
 
 def _numbers(name: str, values: tuple[str | None, ...]) -> Column:
@@ -208,3 +223,4 @@ SETS: dict[str, Callable[[Path], Parts]] = {
 }
 """core: explicit ratings of Book-Crossing's better known books. sparse: all of it, implicit
 interactions included. dense: generated, with content. bare: generated, without."""
+REAL = ("core", "sparse")

@@ -199,7 +199,9 @@ def test_tokens_are_words_of_titles_parts_of_places_and_octiles() -> None:
 
 
 def test_peers_rank_what_was_not_met() -> None:
-    peers = pytest.importorskip("tests.benchmarks.quality_peers", exc_type=ImportError)
+    pytest.importorskip("threadpoolctl", reason="of the extra bench")
+    from tests.benchmarks import quality_peers as peers
+
     problem = peers.Problem(small(), 1)
     # User 1 and 2 met 10 and 20, user 3 met 30; counts are 2, 2, 1, 0.
     scorer = peers.PEERS["popularity"].fit(problem, {"power": 0.0})
@@ -207,7 +209,9 @@ def test_peers_rank_what_was_not_met() -> None:
 
 
 def test_ease_is_the_closed_form() -> None:
-    peers = pytest.importorskip("tests.benchmarks.quality_peers", exc_type=ImportError)
+    pytest.importorskip("threadpoolctl", reason="of the extra bench")
+    from tests.benchmarks import quality_peers as peers
+
     problem = peers.Problem(small(), 1)
     scores = peers.PEERS["ease"].fit(problem, {"ridge": 1.0, "power": 0.0})(np.array([0, 2]))
     # Items 10 and 20 met by the same two users: regressing one on the other with a ridge of 1,
