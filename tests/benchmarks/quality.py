@@ -41,6 +41,7 @@ from tests.benchmarks.quality_report import (
 from tests.benchmarks.quality_sets import REAL, SETS, QualitySet, inner, load_set
 from tests.benchmarks.quality_tuning import Cache, Seconds, Settings, Tuned, candidates, timed, tune
 from tterec.config import TrainingConfig
+from tterec.errors import LoadError
 from tterec.evaluation import ndcg_at_k
 
 __all__ = ["QualitySet", "load_set"]
@@ -220,7 +221,10 @@ def main() -> None:
     found = {}
     with threadpool_limits(options.threads):
         for name in sets:
-            found[name] = measure(name, peers, bench, options)
+            try:
+                found[name] = measure(name, peers, bench, options)
+            except LoadError as error:
+                raise SystemExit(str(error)) from error
             if options.json:
                 options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
