@@ -144,8 +144,9 @@ def measure(
             methods.setdefault(method, Method(method)).add(data, ranked, seconds)
             say(methods[method])
         for peer in (PEERS[known] for known in PEERS if known in peers):
-            if len(data.items) > peer.most_items:
-                print(f"  {peer.name}: left out, {len(data.items):,} items are too many for it")
+            side = min(len(np.unique(data.train.user_ids)), len(data.items))
+            if side > peer.most:
+                print(f"  {peer.name}: left out, {side:,} users or items are too many for it")
                 continue
             if peer.name not in found:
                 budget = options.budget or seconds.cpu

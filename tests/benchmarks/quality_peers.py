@@ -24,8 +24,9 @@ from tterec.evaluation.metrics import PADDING
 Scores = NDArray[np.float32]
 Scorer = Callable[[NDArray[np.int64]], Scores]
 Settings = dict[str, Any]
-EASE_ITEMS = 16_000
-"""EASE inverts a dense matrix of items by items: with this many 1 GB, thrice, and minutes."""
+EASE_SIDE = 16_000
+"""EASE inverts a dense matrix of items by items or users by users: with this many 1 GB, thrice,
+and minutes."""
 _UNRATED = 0.8
 _PAIRS_AT_ONCE = 2**24
 
@@ -79,7 +80,8 @@ class Peer:
     first: tuple[Settings, ...]
     draw: Callable[[np.random.Generator], Settings] | None
     fit: Callable[[Problem, Settings], Scorer]
-    most_items: float = float("inf")
+    most: float = float("inf")
+    """Of users or items, whichever are fewer."""
 
 
 def _popularity(problem: Problem, settings: Settings) -> Scorer:
@@ -160,15 +162,24 @@ def _draw_bpr(random: np.random.Generator) -> Settings:
 
 
 def _ease(problem: Problem, settings: Settings) -> Scorer:
-    """Steck 2019: B = I - P / diag(P), where P = (X'X + λ I)^-1."""
-    matrix = problem.matrix(settings["power"])
+    """Steck 2019: scores X B, where B = I - P / diag(P) and P = (X'X + λ I)^-1 of items by items.
+
+    With fewer users than items the same scores come from K = (XX' + λ I)^-1 of users by users,
+    for a fraction of the time: X P = K X and diag(P) = (1 - diag(X'K X)) / λ.
+    """
+    matrix, ridge = problem.matrix(settings["power"]), settings["ridge"]
+    by_user = matrix.shape[0] < matrix.shape[1]
     with threadpool_limits(problem.threads, "blas"):
-        gram = (matrix.T @ matrix).toarray()
-        gram[np.diag_indices_from(gram)] += settings["ridge"]
-        weights = linalg.inv(gram, overwrite_a=True, assume_a="pos")
-    weights /= -np.diag(weights).copy()
-    np.fill_diagonal(weights, 0)
-    return lambda rows: matrix[rows] @ weights
+        gram = (matrix @ matrix.T if by_user else matrix.T @ matrix).toarray()
+        gram[np.diag_indices_from(gram)] += ridge
+        inverse = linalg.inv(gram, overwrite_a=True, assume_a="pos")
+    if by_user:
+        explained = matrix.multiply(inverse @ matrix).sum(axis=0).A1
+        diagonal = (1 - explained) / ridge
+        return lambda rows: matrix[rows].toarray() - inverse[rows] @ matrix / diagonal
+    inverse /= -np.diag(inverse).copy()
+    np.fill_diagonal(inverse, 0)
+    return lambda rows: matrix[rows] @ inverse
 
 
 def _draw_ease(random: np.random.Generator) -> Settings:
@@ -274,7 +285,7 @@ PEERS = {
             ),
             _draw_ease,
             _ease,
-            EASE_ITEMS,
+            EASE_SIDE,
         ),
         Peer(
             "lightfm",

@@ -208,6 +208,26 @@ def test_peers_rank_what_was_not_met() -> None:
     assert problem.lists(scorer, 3).tolist() == [[30, 40, -1], [30, 40, -1], [10, 20, 40]]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_ease_by_users_is_ease_by_items(turned: bool) -> None:
+    pytest.importorskip("threadpoolctl", reason="of the extra bench")
+    from tests.benchmarks import quality_peers as peers
+
+    met = np.random.default_rng(0).random((12, 30)) < 0.3
+    met = met.T if turned else met
+    met[:, 0] = True  # nobody without history
+    users, items = met.nonzero()
+    nothing = np.full(len(users), np.nan)
+    interactions = Interactions(users, items, nothing.astype(np.float32), nothing)
+    tables = FeatureTable(np.arange(met.shape[0])), FeatureTable(np.arange(met.shape[1]))
+    data = split("x", 0, (interactions, *tables), np.zeros(len(users), dtype=bool))
+    rows = np.arange(met.shape[0])
+    scorer = peers.PEERS["ease"].fit(peers.Problem(data, 1), {"ridge": 5.0, "power": 0.0})
+    inverse = np.linalg.inv(met.T.astype(float) @ met + 5 * np.eye(met.shape[1]))
+    weights = np.eye(met.shape[1]) - inverse / np.diag(inverse)
+    assert scorer(rows) == pytest.approx(met @ weights, abs=1e-4)
+
+
 def test_ease_is_the_closed_form() -> None:
     pytest.importorskip("threadpoolctl", reason="of the extra bench")
     from tests.benchmarks import quality_peers as peers
