@@ -108,4 +108,4 @@ def test_it_stays_off_where_it_does_not_help() -> None:
     assert found.ranker is None
     assert found.metrics["validation_ndcg_at_20_towers"] == 1.0
     assert found.metrics["validation_ndcg_at_20_ranker"] < 1.0
-    assert "it stays off" in [one.message for one in said if one.message][0]
+    assert "it stays off" in next(one.message for one in said if one.message)
