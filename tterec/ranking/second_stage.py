@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tterec.ranking import exact
 from tterec.ranking.histories import Index, Met, met_by, user_vectors
-from tterec.records import Interactions, Ranker, TrainedVectors
+from tterec.ranking.item_weights import fit_item_weights
+from tterec.records import Interactions, ProgressCallback, Ranker, TrainedVectors, ignore
 
-CANDIDATES = 300
-"""Items nearest to the user's vector that the second stage looks at."""
-LEADS = 20
-"""Items that it looks at for each item the user has met."""
+CANDIDATES = 200
+"""Items nearest to the user's vector that the second stage looks at. With 100 the first 20 were
+as good as with all items, on Book-Crossing's core (NDCG@20 .0844) and on MovieLens 100k (.380)."""
+LEADS = 10
+"""Items that it looks at for each item that the user has met. 5 and 50 gave the same lists."""
 MIXTURES = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 """Weights of the similarity to choose from, in units of one over its standard deviation."""
 LEAST_USERS = 50
@@ -40,9 +43,15 @@ class Stage:
 
     def evidence(self, history: Met) -> NDArray[np.float64]:
         """What the items met say for every item: (users, items)."""
-        met = history.matrix(np.ones(len(history.items)), len(self.ranker.item_ids))
+        voices = exact.voices(history.ratings, self.ranker.unrated_weight)
+        met = history.matrix(voices, len(self.ranker.item_ids))
         found: NDArray[np.float64] = (met @ self._by_source).toarray()
         return found
+
+    def led_by(self, rows: Index) -> Index:
+        """The rows of the items that these items, given by their rows, speak for most."""
+        led: Index = np.unique(self._leads[rows].indices).astype(np.int64)
+        return led
 
     def candidates(
         self, similarities: NDArray[np.floating], history: Met, at_least: int = 0
@@ -81,7 +90,24 @@ class Mixed(NamedTuple):
     ndcg_without: float
 
 
-def unmixed(item_ids: Index, weights: sparse.csr_array) -> Ranker:
+def fit_evidence(
+    known: Interactions, item_ids: Index, progress: ProgressCallback = ignore
+) -> Ranker:
+    """A ranker by evidence alone, from these interactions with a catalogue of ascending ids.
+
+    Weighing interactions by their rating gave evidence alone an NDCG@20 of .404 where all the
+    same gave .370, on MovieLens 100k with ratings of 7 and more as relevant, and .0686 where all
+    the same gave .0681 on Book-Crossing's core. One without rating counts as the mean rated one.
+    """
+    weights = exact.voices(known.ratings, np.nan)
+    unrated = float(np.nanmean(weights)) if np.isfinite(weights).any() else 1.0
+    met = met_by(known, np.unique(known.user_ids), item_ids)
+    voices = exact.voices(met.ratings, unrated).astype(np.float32)
+    fitted = fit_item_weights(met.matrix(voices, len(item_ids)), progress=progress)
+    return unmixed(item_ids, fitted, unrated)
+
+
+def unmixed(item_ids: Index, weights: sparse.csr_array, unrated_weight: float = 1.0) -> Ranker:
     """A ranker by evidence alone. weights: (items, items), as fit_item_weights returns them."""
     return Ranker(
         item_ids=item_ids,
@@ -90,6 +116,7 @@ def unmixed(item_ids: Index, weights: sparse.csr_array) -> Ranker:
         weights=weights.data.astype(np.float32),
         leads=_leads(item_ids, weights),
         similarity_weight=0.0,
+        unrated_weight=unrated_weight,
         candidates=CANDIDATES,
     )
 
@@ -123,9 +150,8 @@ def mix(
     weights = np.array(MIXTURES) / deviation
     means = np.array([_mean_ndcg(drawn, weight) for weight in weights])
     # A mixture whose neighbours are good too is better than one that happens to stand out.
-    padded = np.pad(means, 1, mode="edge")
-    smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-    best = int(np.argmax(smooth))
+    kernel = np.array([1, 2, 3, 2, 1]) / 9
+    best = int(np.argmax(np.convolve(np.pad(means, 2, mode="edge"), kernel, mode="valid")))
     return Mixed(
         replace(ranker, similarity_weight=float(weights[best])),
         float(means[best]),
