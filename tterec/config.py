@@ -135,7 +135,11 @@ class TrainingConfig:
     """
 
     objective: str = "softmax"
-    """softmax (sampled, in-batch negatives, unit vectors) or mse (inner product = rating)."""
+    """softmax (sampled: each other's items are a batch's negatives), full-softmax (all items are),
+    triplet or bpr, all of which learn which item comes next, on unit vectors; or mse, which learns
+    the rating: inner product = rating. MEASURED-OBJECTIVE"""
+    margin: float = 0.2
+    """Triplet only: by how much a target shall score above its negatives, in cosines."""
     dim: int = 64
     """Dimensions of the embedding space. 128 gave NDCG@20 .068 where 64 gave .0745."""
     epochs: int = 20
@@ -150,6 +154,32 @@ class TrainingConfig:
     """Softmax only: for every interaction of a batch, this many items are drawn uniformly from
     the catalogue and added to its negatives, or rare items would never be any. 0, .25, .5 and 1
     gave .072, .075, .0745, .075 on the core, and .25, .5 and 1 .052, .055, .054 on all books."""
+    popular_negatives: float = 0.0
+    """For every interaction, this many items more are drawn in proportion to their interactions to
+    the power of popularity_power. MEASURED"""
+    popularity_power: float = 0.75
+    """See popular_negatives; 1 draws as interactions do, 0 every item that has any alike."""
+    similar_negatives: float = 0.0
+    """For every interaction, this many items more are drawn that share an author, a category or a
+    rare word of the title with its item (hard negatives that stay what they are). MEASURED"""
+    mining: str = "none"
+    """Which candidates are negatives: none (all are), hard (the `mined` that score highest) or
+    semi-hard (the `mined` that score highest below the target). Triplet always takes semi-hard
+    ones but when told hard. MEASURED"""
+    mined: int = 100
+    """See mining."""
+    mining_gap: float = 0.05
+    """Semi-hard only: a negative scores less than the target by at least this, in cosines: what
+    scores as high may well be liked."""
+    optimiser: str = "adagrad"
+    """adagrad, adamw, nadam or sparseadam. MEASURED"""
+    schedule: str = "constant"
+    """constant, linear or cosine: how the step size falls, to 0 after `epochs`. MEASURED"""
+    warmup: float = 0.0
+    """The step size rises from 0 in this many epochs. MEASURED"""
+    initialisation: str = "random"
+    """How items' own embeddings start: random or spectral (singular vectors of the interactions).
+    MEASURED"""
     learning_rate: float = 0.01
     """Step size of Adagrad. On dense tastes .01, .02 and .03 gave .2688, .2670 and .264, on
     Book-Crossing the same; with mse .01 and .02 an RMSE of 1.536 and 1.542."""
@@ -197,7 +227,11 @@ class TrainingConfig:
 
 
 _CHOICES = {
-    "objective": ("softmax", "mse"),
+    "objective": ("softmax", "full-softmax", "mse", "triplet", "bpr"),
+    "mining": ("none", "hard", "semi-hard"),
+    "optimiser": ("adagrad", "adamw", "nadam", "sparseadam"),
+    "schedule": ("constant", "linear", "cosine"),
+    "initialisation": ("random", "spectral"),
     "regulariser": ("l1", "l2"),
     "device": ("cpu", "cuda"),
 }
@@ -206,7 +240,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "patience": (1, 10_000),
     "batch_size": (2, 2**20),
+    "margin": (0.0, 2.0),
     "uniform_negatives": (0.0, 100.0),
+    "popular_negatives": (0.0, 100.0),
+    "popularity_power": (0.0, 2.0),
+    "similar_negatives": (0.0, 100.0),
+    "mined": (1, 1_000_000),
+    "mining_gap": (0.0, 2.0),
+    "warmup": (0.0, 10_000.0),
     "learning_rate": (1e-7, 10.0),
     "weight_decay": (0.0, 100.0),
     "gamma": (0.0, 1e6),
