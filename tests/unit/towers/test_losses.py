@@ -75,6 +75,14 @@ def test_bpr_is_the_mean_over_negatives_that_uniform_draws_would_have() -> None:
     assert loss_of(losses.bpr, log_q=log_q) == pytest.approx((first + second) / 2)
 
 
+def test_triplet_weighs_its_negatives_alike() -> None:
+    log_q = (math.log(0.5), math.log(0.2), math.log(0.1))
+    first = (0.2 / 0.2 + 1.2 / 0.1) / (1 / 0.2 + 1 / 0.1)
+    second = 1.2 / 0.1 / (1 / 0.5 + 1 / 0.1)
+    found = loss_of(losses.triplet, log_q=log_q, margin=1.2, mining=ALL)
+    assert found == pytest.approx((first + second) / 2)
+
+
 def test_triplet_asks_for_a_margin_and_no_more() -> None:
     first = ((1 - 1 + 0) + (1 - 1 + 1)) / 2
     second = ((1 - 2 + 0) * 0 + (1 - 2 + 2)) / 2
@@ -146,12 +154,14 @@ def naive(
         if objective is losses.softmax:
             logits = (scores - scene.log_q)[[target, *others]]
             loss = torch.logsumexp(logits, 0) - logits[0]
-        elif objective is losses.bpr:
-            shares = torch.softmax(-scene.log_q[others], 0)
-            loss = -(shares * torch.nn.functional.logsigmoid(own - scores[others])).sum()
+            total = total + scene.weights[row] * loss
+            continue
+        shares = torch.softmax(-scene.log_q[others], 0)
+        if objective is losses.bpr:
+            each = -torch.nn.functional.logsigmoid(own - scores[others])
         else:
-            loss = (0.3 - own + scores[others]).clamp(min=0).mean()
-        total = total + scene.weights[row] * loss
+            each = (0.3 - own + scores[others]).clamp(min=0)
+        total = total + scene.weights[row] * (shares * each).sum()
     return total / scene.weights.sum()
 
 
