@@ -39,7 +39,7 @@ def softmax(users: Tensor, candidates: Tensor, scene: Scene, mining: Mining = AL
 
     def rows(scores: Tensor, columns: Tensor, excluded: Tensor) -> Rows:
         excluded = mine(scores, columns, excluded, mining)
-        probabilities = torch.softmax((scores - scene.log_q).masked_fill_(excluded, -math.inf), 1)
+        probabilities = torch.softmax(scores.sub_(scene.log_q).masked_fill_(excluded, -math.inf), 1)
         own = probabilities.gather(1, columns)
         probabilities.scatter_(1, columns, own - 1)
         least = torch.finfo(scores.dtype).tiny
@@ -92,7 +92,7 @@ class Rows(NamedTuple):
 
 RowLosses = Callable[[Tensor, Tensor, Tensor], Rows]
 """From scores (n, c), the targets' columns (n, 1) and the candidates that are excluded, bool
-(n, c), never the target."""
+(n, c), never the target. May write over the scores."""
 
 
 def _shares(excluded: Tensor, columns: Tensor, log_q: Tensor) -> Tensor:
