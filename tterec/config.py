@@ -174,14 +174,14 @@ class TrainingConfig:
     mining: str = "none"
     """Which candidates are negatives: none (all are), hard (the `mined` that score highest) or
     semi-hard (the `mined` that score highest below the target). Triplet always takes semi-hard
-    ones but when told hard. Hard gave HARDBX and .2387, semi-hard .0730 and .2359."""
+    ones but when told hard. Hard gave .0729 and .2387, semi-hard .0730 and .2359."""
     mined: int = 100
     """See mining."""
     mining_gap: float = 0.05
     """Semi-hard only: a negative scores less than the target by at least this, in cosines: what
     scores as high may well be liked."""
     optimiser: str = "adagrad"
-    """adagrad, adamw, nadam or sparseadam. At a step size of .003, adamw gave ADAMWBX and .2339,
+    """adagrad, adamw, nadam or sparseadam. At a step size of .003, adamw gave .0710 and .2339,
     nadam .2351 on the dense set, sparseadam .0723 and .2347."""
     schedule: str = "constant"
     """constant, linear or cosine: how the step size falls, to 0 after `epochs`. Cosine with 8
