@@ -33,7 +33,7 @@ _VERBS = {"pipeline", "recommender"}
 MAY_IMPORT["pipeline"] = MAY_IMPORT["recommender"] = _BELOW_THE_VERBS | {"fitting"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
 MAY_IMPORT["cli"] = LEAVES | _VERBS | {"database", "store", "bookshop", "demo"}
-MAY_IMPORT["__init__"] = LEAVES | {"recommender"}
+MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 # Which files may import a distribution, as prefixes of paths below the package.

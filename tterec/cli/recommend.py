@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tterec.cli import lists
+from tterec.cli.csv_column import read_column
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.errors import InvalidArgument
@@ -61,7 +62,7 @@ def command(
     many = user is None
     if many and style not in (None, "csv"):
         raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
-    users = None if users_file is None else _read_users(users_file)
+    users = None if users_file is None else read_column(users_file, "user_id")
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
@@ -93,25 +94,3 @@ def _why_not_personal(recommender: Recommender, user: str, any_books: bool) -> s
     else:
         return f"No book is left for user {user}."
     return f"{why}: these are popular books." if any_books else f"{why}, and there are no books."
-
-
-def _read_users(path: Path) -> list[str]:
-    """The column user_id of a CSV file with a header; also User-ID, as some dumps have it."""
-    import csv
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            header = [name.strip().lower().replace("-", "_") for name in next(rows, [])]
-            if "user_id" not in header:
-                raise InvalidArgument(
-                    f"{path} has no column user_id; its first line must be a header with it"
-                )
-            column = header.index("user_id")
-            return [
-                row[column].strip() for row in rows if len(row) > column and row[column].strip()
-            ]
-    except OSError as error:
-        raise InvalidArgument(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidArgument(f"{path} is not a CSV file in UTF-8: {error}") from error
