@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranking": LEAVES,
     "evaluation": LEAVES,
     "towers": LEAVES | {"evaluation"},
+    "listing": LEAVES | {"database", "store", "retrieval", "ranking"},
     "bookshop": set(),
 }
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}

@@ -11,9 +11,11 @@ from tterec.cli import lists
 from tterec.cli.csv_column import read_column
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from tterec import Rules
     from tterec.recommender import Recommender
 
 _FILE = click.Path(path_type=Path)
@@ -33,6 +35,7 @@ _FILE = click.Path(path_type=Path)
     "--users", "users_file", type=_FILE, metavar="FILE", help="Users: a CSV with user_id."
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
+@rules_options
 @database_option
 def command(
     *,
@@ -43,16 +46,19 @@ def command(
     users_file: Path | None,
     output: Path | None,
     database_url: str | None,
+    rules: Rules | None,
 ) -> None:
     """Recommend books to a user, to those of a file, or to everybody.
 
     Books that a user has rated, up to this moment, are left out. Who is unknown gets popular
-    books. The lists of --all and --users are CSV: user_id,isbn,rank,score.
+    books. The lists of --all and --users are CSV: user_id,isbn,rank,score. The options from
+    --diversity on are rules of a shop; what each costs is in the README.
 
     \b
     Examples:
       tterec recommend 123
       tterec recommend 123 -k 20 --format json
+      tterec recommend 123 --max-per-author 2 --freshness 0.2
       tterec recommend --all -k 50 -o lists.csv
     """
     if [user is not None, everybody, users_file is not None].count(True) != 1:
@@ -69,7 +75,7 @@ def command(
     with Recommender(Database.resolve(database_url)) as recommender, lists.output(output) as out:
         if user is None:
             with progress_on_stderr() as progress:
-                found = recommender.recommend_many(users, k, progress=progress)
+                found = recommender.recommend_many(users, k, rules=rules, progress=progress)
                 lists.write_csv(
                     out,
                     ("user_id", "isbn", "rank", "score"),
@@ -80,7 +86,7 @@ def command(
                     ),
                 )
             return
-        one = recommender.recommend(user, k)
+        one = recommender.recommend(user, k, rules=rules)
         if k > 0 and (not one or one[0].source == "popular"):
             click.echo(_why_not_personal(recommender, user, bool(one)), err=True)
         lists.write_list(out, one, style or "table")

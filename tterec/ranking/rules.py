@@ -131,7 +131,7 @@ def apply(rules: Rules, pool: Pool, k: int, user: int = 0) -> tuple[Index, NDArr
     rows = np.arange(len(pool.item_ids))
     if pool.available is not None:
         rows = rows[pool.available]
-    keys = pool.scores[rows]
+    keys = _rounded(pool.scores[rows])
     if rules.freshness and pool.ages is not None:
         keys = freshened(keys, pool.ages[rows], rules.freshness, rules.half_life)
     order = exact.rank(pool.item_ids[rows], keys, len(rows))

@@ -46,7 +46,8 @@ def item_columns(
     for name, accepted in wanted:
         if name not in described:
             raise errors.InvalidArgument(
-                f"the items query returns no column {name}; it returns {', '.join(described)}"
+                f"the items query returns no column {name}; it returns {', '.join(described)}; "
+                "name one of them, or add it to the query"
             )
         kind = "text" if accepted == ("text",) else described[name].kind
         if kind not in accepted:
