@@ -88,7 +88,7 @@ class Recommender:
             if user_id is not None:
                 history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
             excluded = history.item_ids if exclude_rated else _NOBODY
-            return _listed(
+            return _under_rules(
                 connection,
                 rules,
                 k,
@@ -138,7 +138,7 @@ class Recommender:
             values = np.array([best[item_id] for item_id in ordered], dtype=np.float32)
             values[np.isinf(values)] = np.nan
             history = History(np.array(ordered, dtype=np.int64), values)
-            return _listed(
+            return _under_rules(
                 connection,
                 rules,
                 k,
@@ -165,7 +165,7 @@ class Recommender:
                     "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
                 )
             item_id = min(item_id for _, item_id in found)
-            return _listed(connection, rules, k, None, lambda n: _near(connection, item_id, n))
+            return _under_rules(connection, rules, k, None, lambda n: _near(connection, item_id, n))
 
         return self._ask(work)
 
@@ -175,7 +175,7 @@ class Recommender:
 
         def work(connection: Connection) -> list[Recommendation]:
             model = pgvector.live_model(connection)
-            return _listed(
+            return _under_rules(
                 connection,
                 rules,
                 k,
@@ -229,7 +229,7 @@ class Recommender:
                     bulk = _Bulk(connection)
                 if rules is None or not rules.on:
                     return bulk.recommend(connection, batch, k)
-                return _all_listed(connection, bulk, batch, k, rules)
+                return _all_under_rules(connection, bulk, batch, k, rules)
 
             yield from zip(batch, self._ask(work), strict=True)
             done += len(batch)
@@ -260,7 +260,7 @@ def _check_k(k: int) -> None:
         raise errors.InvalidArgument(f"k = {k} is negative; ask for 0 or more books")
 
 
-def _listed(
+def _under_rules(
     connection: Connection,
     rules: Rules | None,
     k: int,
@@ -281,7 +281,7 @@ def _listed(
     return listing.under_rules(rules, k, user_id or 0, find)
 
 
-def _all_listed(
+def _all_under_rules(
     connection: Connection, bulk: _Bulk, users: Sequence[User], k: int, rules: Rules
 ) -> list[list[Recommendation]]:
     """The k of each user's list under the rules."""
