@@ -26,9 +26,9 @@ ITEMS = """
 """
 
 
-def plant_described_shop(database: Database, users: int = 30) -> None:
+def plant_described_shop(database: Database, *, users: int = 30, ranker: bool = False) -> None:
     """The shop of the surfaces' tests, with authors, years and a column that says what is there."""
-    plant_shop(database, normalised=True, users=users)
+    plant_shop(database, normalised=True, users=users, ranker=ranker)
     with database.connect() as connection:
         connection.execute(
             "UPDATE tterec.books SET year = 1950 + book_id %% 70,"
@@ -88,7 +88,7 @@ EVERYTHING = Rules(
     ids=["diversity", "author", "year", "date", "dither", "stock", "everything"],
 )
 def test_lists_for_one_and_for_many_agree_under_rules(database: Database, rules: Rules) -> None:
-    plant_described_shop(database)
+    plant_described_shop(database, ranker=True)
     with Recommender(database) as recommender:
         everyone = [*range(1, 31), STRANGER]
         many = dict(recommender.recommend_many(everyone, 10, rules=rules))
@@ -113,6 +113,19 @@ def test_rules_that_are_off_change_nothing(database: Database) -> None:
     with Recommender(database) as recommender:
         for rules in (None, Rules(), Rules(seed=4, half_life=1)):
             assert recommender.recommend(5, 12, rules=rules) == recommender.recommend(5, 12)
+
+
+def test_rules_apply_with_the_second_stage_and_without(database: Database) -> None:
+    plant_described_shop(database, ranker=True)
+    rules = Rules(max_per_author=1, available_column="in_stock")
+    with Recommender(database) as recommender:
+        for ranker in (True, False):
+            found = recommender.recommend(5, ranker=ranker, rules=rules)
+            ((_, many),) = recommender.recommend_many([5], ranker=ranker, rules=rules)
+            assert ids(found) == ids(many)
+            assert all((one.score == one.similarity) is not ranker for one in found)
+            whole = {one.book_id: one for one in recommender.recommend(5, 600, ranker=ranker)}
+            assert [one.score for one in found] == [whole[one.book_id].score for one in found]
 
 
 def test_rules_that_leave_out_keep_scores_and_order(database: Database) -> None:

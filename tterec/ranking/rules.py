@@ -42,6 +42,7 @@ class Rules:
 
     The figures beside the rules are their cost, the ratio of NDCG@20 with the rule alone to that
     without, and what it buys, on Book-Crossing's core: python -m tests.benchmarks.rules
+    With --seed 1, another split, the ratios differ by at most .03.
     """
 
     diversity: float = 0.0
