@@ -124,7 +124,7 @@ def test_rules_apply_with_the_second_stage_and_without(database: Database) -> No
             ((_, many),) = recommender.recommend_many([5], ranker=ranker, rules=rules)
             assert ids(found) == ids(many)
             assert all((one.score == one.similarity) is not ranker for one in found)
-            whole = {one.book_id: one for one in recommender.recommend(5, 600, ranker=ranker)}
+            whole = {one.book_id: one for one in recommender.recommend(5, BOOKS, ranker=ranker)}
             assert [one.score for one in found] == [whole[one.book_id].score for one in found]
 
 
