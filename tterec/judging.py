@@ -18,9 +18,7 @@ from tterec.errors import EvaluationError, InvalidArgument
 from tterec.evaluation.figures import (
     Catalogue,
     Comparison,
-    Figure,
     Judged,
-    ModelFigures,
     judge_lists,
     judge_ratings,
 )
@@ -31,7 +29,9 @@ from tterec.ranking.histories import Met, met_by, user_vectors
 from tterec.ranking.lists import ranked_lists
 from tterec.records import (
     FeatureTable,
+    Figure,
     Interactions,
+    ModelFigures,
     Progress,
     ProgressCallback,
     TrainedModel,

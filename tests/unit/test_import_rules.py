@@ -34,7 +34,7 @@ _VERBS = {"pipeline", "recommender", "evaluating"}
 for _verb in _VERBS:
     MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
-MAY_IMPORT["cli"] = LEAVES | _VERBS | {"database", "store", "bookshop", "demo"}
+MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo"}
 MAY_IMPORT["__init__"] = LEAVES | {"recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 

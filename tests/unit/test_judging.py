@@ -11,11 +11,11 @@ from tests.unit.towers.worlds import interactions_of, planted_tastes
 from tterec import fitting
 from tterec.config import TrainingConfig
 from tterec.errors import EvaluationError, InvalidArgument
-from tterec.evaluation.figures import Figure
 from tterec.evaluation.holdouts import hold_out, select
 from tterec.judging import Fit, Protocol, Report, judge
 from tterec.records import (
     FeatureTable,
+    Figure,
     Interactions,
     ProgressCallback,
     TrainedModel,

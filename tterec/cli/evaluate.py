@@ -15,8 +15,8 @@ from tterec.cli.progress import progress_on_stderr
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from tterec.evaluation.figures import Figure
     from tterec.judging import Report
+    from tterec.records import Figure
 
 _SPLITS = ("random", "temporal", "leave-one-out", "unseen-users")
 _SHARE = 0.2
@@ -206,12 +206,14 @@ def _print_table(report: Report) -> None:
 def _heading(report: Report) -> Iterator[str]:
     held_out = _HELD_OUT[report.split].format(share=report.share)
     yield f"Held out: {held_out} ({report.test:,} interactions; seed {report.seed})"
-    relevant = "" if report.relevant_from is None else f" rated {report.relevant_from:g} or more"
     shown = f", shown {report.shown:,}" if report.shown else ""
     yield (
         f"Trained on {report.training:,} interactions{shown}; all {report.items:,} items ranked "
-        f"for {report.users:,} users with held-out items{relevant}"
+        f"for {report.users:,} users"
     )
+    least = report.relevant_from
+    which = "" if least is None else f" that is rated {least:g} or more, or not rated"
+    yield f"Relevant: every held-out item{which}"
 
 
 def _cell(figure: Figure) -> Text:
@@ -226,7 +228,8 @@ def _cell(figure: Figure) -> Text:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}"
+    digits = 4 if value < 1 else 3 if value < 10 else 2
+    return f"{value:.{digits}f}"
 
 
 def _bare(value: float) -> str:

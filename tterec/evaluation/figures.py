@@ -11,36 +11,12 @@ from numpy.typing import NDArray
 
 from tterec.evaluation import bootstrap, metrics
 from tterec.evaluation.groups import ITEM_CLASSES, USER_GROUPS, item_classes
+from tterec.records import Figure, ModelFigures
 
 DIGITS = 6
 
 Values = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure and the bounds of its 95% bootstrap interval.
-
-    None where it is undefined: of no users, or, for the bounds, not a sum over users.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class ModelFigures:
-    """A model's figures by metric: of all users, by USER_GROUPS, and by ITEM_CLASSES.
-
-    Those by item popularity are recall: the share of the relevant items of a class that the
-    lists have found.
-    """
-
-    overall: dict[str, Figure]
-    by_user_ratings: dict[str, dict[str, Figure]]
-    by_item_popularity: dict[str, dict[str, Figure]]
 
 
 @dataclass(frozen=True)

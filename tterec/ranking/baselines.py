@@ -11,6 +11,7 @@ from tterec.ranking.lists import PADDING
 from tterec.records import Interactions
 
 NEIGHBOURS = 100
+SHRINKAGE = 10.0
 # Products of pairs of interactions at a time: their sums take up to 500 MB.
 _PRODUCTS_AT_ONCE = 2**24
 DAMPING = 5.0
@@ -40,30 +41,35 @@ def popular_lists(popular: Index, met: Met, item_ids: Index, k: int) -> Index:
 
 
 def item_neighbours(
-    known: Interactions, item_ids: Index, neighbours: int = NEIGHBOURS
+    known: Interactions,
+    item_ids: Index,
+    neighbours: int = NEIGHBOURS,
+    shrinkage: float = SHRINKAGE,
 ) -> sparse.csr_array:
     """Each item's nearest by the cosine of who has met them: sparse float64 (items, items).
 
-    Row i holds the at most `neighbours` items nearest to i, without i; ties by id.
+    Row i holds the at most `neighbours` items nearest to i, without i; ties by id. Of n_ij users
+    who have met both, the cosine is n_ij / (√(n_i n_j) + shrinkage): items that one user alone
+    has met are not the same item for that.
     """
     met = met_by(known, np.unique(known.user_ids), item_ids)
     matrix = met.matrix(np.ones(len(met.items)), len(item_ids))
     lengths = np.sqrt(np.bincount(met.items, minlength=len(item_ids)))
-    scaled = matrix @ sparse.diags_array(1 / np.maximum(lengths, 1))
-    columns = scaled.T.tocsr()
+    columns = matrix.T.tocsr()
     # What a row costs: the sum, over the item's users, of how much each has met.
-    costs = np.cumsum(matrix.T @ np.diff(met.offsets).astype(np.float64))
+    costs = np.cumsum(columns @ np.diff(met.offsets).astype(np.float64))
     rows, nearest, values, start = [], [], [], 0
     while start < len(item_ids):
         spent = costs[start - 1] if start else 0.0
         end = max(int(np.searchsorted(costs, spent + _PRODUCTS_AT_ONCE)), start + 1)
-        block = (columns[start:end] @ scaled).tocsr()
+        block = (columns[start:end] @ matrix).tocsr()
         block.sort_indices()
         for row in range(block.shape[0]):
             span = slice(block.indptr[row], block.indptr[row + 1])
-            items, cosines = block.indices[span], block.data[span]
+            items, both = block.indices[span], block.data[span]
             other = items != start + row
-            items, cosines = items[other], cosines[other]
+            items, both = items[other], both[other]
+            cosines = both / (lengths[start + row] * lengths[items] + shrinkage)
             best = _greatest(cosines, neighbours)
             rows.append(np.full(len(best), start + row))
             nearest.append(items[best])

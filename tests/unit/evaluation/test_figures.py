@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from tterec.evaluation.figures import Catalogue, Comparison, Figure, judge_lists, judge_ratings
+from tterec.evaluation.figures import Catalogue, Comparison, judge_lists, judge_ratings
+from tterec.records import Figure
 
 # 100 items, of which number 50 is the head (met by all 4 users), 0 to 18 the middle.
 POPULARITY = np.zeros(100, dtype=np.int64)

@@ -36,15 +36,20 @@ def test_popular_lists_leave_out_what_is_met_and_rank_ties_by_id() -> None:
 
 
 def test_the_nearest_items_are_those_with_the_greatest_cosine() -> None:
-    near = baselines.item_neighbours(KNOWN, ITEMS, neighbours=1).toarray()
+    near = baselines.item_neighbours(KNOWN, ITEMS, neighbours=1, shrinkage=0).toarray()
     assert near[0].tolist() == pytest.approx([0, 2 / np.sqrt(6), 0, 0, 0])
     assert near[2].tolist() == pytest.approx([0, 0, 0, 1 / np.sqrt(2), 0])
     assert not near[4].any()
 
 
+def test_few_common_users_count_less() -> None:
+    near = baselines.item_neighbours(KNOWN, ITEMS, shrinkage=3).toarray()
+    assert near[0].tolist() == pytest.approx([0, 2 / (6**0.5 + 3), 1 / (6**0.5 + 3), 0, 0])
+
+
 def test_item_knn_sums_cosines_and_goes_on_by_popularity() -> None:
     popular = baselines.popularity(KNOWN, ITEMS)
-    near = baselines.item_neighbours(KNOWN, ITEMS)
+    near = baselines.item_neighbours(KNOWN, ITEMS, shrinkage=0)
     met = met_by(KNOWN, USERS, ITEMS)
     lists = baselines.item_knn_lists(near, popular, met, ITEMS, k=3)
     # User 3 met 10 and 30: 20 is .816 from 10, 40 is .707 from 30. Of user 9 nothing is known.
@@ -62,12 +67,12 @@ def test_neighbours_are_those_of_the_dense_product(
     known, items = interactions(pairs), np.arange(16)
     matrix = np.zeros((13, 16))
     matrix[known.user_ids, known.item_ids] = 1
-    norms = np.maximum(np.linalg.norm(matrix, axis=0), 1e-9)
-    cosines = (matrix.T @ matrix) / np.outer(norms, norms)
+    norms = np.linalg.norm(matrix, axis=0)
+    cosines = (matrix.T @ matrix) / (np.outer(norms, norms) + 2)
     np.fill_diagonal(cosines, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baselines, "_PRODUCTS_AT_ONCE", at_once)
-        near = baselines.item_neighbours(known, items, neighbours).toarray()
+        near = baselines.item_neighbours(known, items, neighbours, shrinkage=2).toarray()
     for row, dense in zip(near, cosines, strict=True):
         best = np.sort(dense)[::-1][:neighbours]
         np.testing.assert_allclose(np.sort(row)[::-1][:neighbours], best, atol=1e-12)
