@@ -28,7 +28,7 @@ def test_the_table_shows_every_model_and_metric_and_fits_100_columns(shop: Datab
     for name in ("towers alone", "item-kNN", "popularity"):
         assert name in done.stdout
     for metric in ("NDCG", "recall", "precision", "MAP", "MRR", "hit rate"):
-        assert re.search(rf"^ {metric}@20( +\d\.\d+ \.?\d+-\d?\.?\d+){{4}} *$", done.stdout, re.M)
+        assert re.search(rf"^ {metric}@20( +\d\.\d+ [\d.]+-[\d.]+){{4}} *$", done.stdout, re.M)
     for label in ("coverage", "novelty, bits", "from the top 1%", "1-4: ", "the rest"):
         assert re.search(rf"^ {label}", done.stdout, re.M), label
     assert re.search(r"^tterec less [\w-]+: NDCG@20 [+-]\d\.\d+ \[", done.stdout, re.M)
