@@ -141,13 +141,13 @@ def _evaluation(split: str, report: dict[str, Any]) -> str:
             for metric in ("ndcg", "recall", "coverage", "rmse")
             if (found["overall"].get(metric) or {}).get("value") is not None
         ]
-        lines.append(f"\n  {MODEL_NAMES[model]:<24}{', '.join(figures)}")
+        lines.append(f"\n  {MODEL_NAMES[model]:<30}{', '.join(figures)}")
     return "".join(lines)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return "".join(f"\n  {name:<24}{_inner(inner)}" for name, inner in value.items())
+        return "".join(f"\n  {name:<30}{_inner(inner)}" for name, inner in value.items())
     return _inner(value)
 
 
