@@ -277,12 +277,15 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def training_config(path: Path | None = None, **flags: Any) -> TrainingConfig:
-    """Training settings: the defaults, under those of a TOML file, under flags that are not None.
+def training_config(
+    path: Path | None = None, *, base: TrainingConfig | None = None, **flags: Any
+) -> TrainingConfig:
+    """Training settings: `base` or the defaults, under those of a TOML file, under flags that
+    are not None.
 
     Unknown keys and values of a wrong type are refused with ConfigError.
     """
-    config = TrainingConfig()
+    config = base or TrainingConfig()
     if path is not None:
         config = replace(config, **_read_toml(path))
     return replace(config, **{name: value for name, value in flags.items() if value is not None})

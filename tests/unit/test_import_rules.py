@@ -30,10 +30,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
-_VERBS = {"pipeline", "recommender"}
-MAY_IMPORT["pipeline"] = MAY_IMPORT["recommender"] = _BELOW_THE_VERBS | {"fitting"}
+MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
+_VERBS = {"pipeline", "recommender", "evaluating"}
+for _verb in _VERBS:
+    MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
-MAY_IMPORT["cli"] = LEAVES | _VERBS | {"database", "store", "bookshop", "demo"}
+MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo"}
 MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "train": "train",
     "recommend": "recommend",
     "similar": "similar",
+    "evaluate": "evaluate",
     "models": "models",
     "doctor": "doctor",
     "config": "config",
