@@ -112,6 +112,7 @@ def test_import_tterec_imports_nothing_heavy() -> None:
         ["load"],
         ["load", "--nope"],
         ["train", "--epochs", "many"],
+        ["tune", "--trials", "0"],
         ["models", "promote"],
         ["models", "promote", "first"],
         ["recommend", "1", "--format", "xml"],
@@ -155,7 +156,14 @@ def test_an_unreachable_or_unreadable_database_is_one_line(arguments: list[str],
 
 @pytest.mark.parametrize(
     "arguments",
-    [["recommend", "1"], ["similar", "x"], ["train"], ["models", "list"], ["db", "check"]],
+    [
+        ["recommend", "1"],
+        ["similar", "x"],
+        ["train"],
+        ["tune"],
+        ["models", "list"],
+        ["db", "check"],
+    ],
     ids=" ".join,
 )
 def test_a_database_without_the_schema_gets_the_command_to_run(
@@ -176,6 +184,8 @@ def test_a_database_without_the_schema_gets_the_command_to_run(
         (["train", "--config", "unknown.toml"], "colour"),
         (["train", "--config", "noise.csv"], "noise.csv"),
         (["train", "--dim", "0"], "dim"),
+        (["tune"], ""),
+        (["tune", "--budget", "soon"], "soon"),
         (["train", "--items-sql", "wrong.sql"], "items"),
         (["train", "--items-sql", "missing.sql"], "missing.sql"),
         (["recommend", "1", "-k", "-3"], "-3"),
