@@ -178,6 +178,8 @@ class TrainingConfig:
     changed nothing, for rated and for liked books."""
     max_history: int = 200
     """How many of a user's interactions count, newest first."""
+    ranker: bool = True
+    """Whether to fit a second stage, which is kept where it does better on validation."""
     validation_users: int = 2000
     """At most this many users lend one interaction each to validation."""
     threads: int = 0
@@ -264,7 +266,7 @@ def read_settings(path: Path) -> dict[str, Any]:
             )
         wanted = known[name]
         accepted = (int, float) if wanted is float else (wanted,)
-        if not isinstance(value, accepted) or isinstance(value, bool):
+        if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
             raise ConfigError(
                 f"{path}: {name} = {value!r} is a {type(value).__name__}; write a {wanted.__name__}"
             )

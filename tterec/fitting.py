@@ -6,8 +6,20 @@ Nothing here knows a database. `tterec train` publishes what `fit` returns; `tte
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from tterec.config import TrainingConfig
-from tterec.records import FeatureTable, Interactions, ProgressCallback, TrainedModel, ignore
+from tterec.records import (
+    FeatureTable,
+    Interactions,
+    Progress,
+    ProgressCallback,
+    Ranker,
+    TrainedModel,
+    ignore,
+)
 
 
 def fit(
@@ -20,8 +32,71 @@ def fit(
     """Train the towers and fit the second stage on validation interactions of its own choosing.
 
     `interactions` are all that may be learned from: what a caller wants to judge by must not be
-    among them. Raises TrainingError where there is nothing to learn from.
+    among them. There is a second stage where it does better on validation than the towers alone.
+    Raises TrainingError where there is nothing to learn from.
     """
     from tterec import towers  # two seconds
 
-    return towers.train(interactions, users, items, config or TrainingConfig(), progress)
+    config = config or TrainingConfig()
+    model = towers.train(interactions, users, items, config, progress)
+    return with_ranker(model, interactions, progress) if config.ranker else model
+
+
+def with_ranker(
+    model: TrainedModel, interactions: Interactions, progress: ProgressCallback = ignore
+) -> TrainedModel:
+    """The model with a second stage, if that is better on the model's validation interactions.
+
+    The mixture is chosen without these, then the weights are fitted to all `interactions`.
+    """
+    from tterec.ranking import second_stage
+    from tterec.ranking.histories import met_by
+    from tterec.ranking.item_weights import fit_item_weights
+
+    validation, item_ids = model.validation, model.vectors.item_ids
+    if validation is None:
+        return model
+
+    def ranker_of(known: Interactions) -> Ranker:
+        met = met_by(known, np.unique(known.user_ids), item_ids)
+        matrix = met.matrix(np.ones(len(met.items), dtype=np.float32), len(item_ids))
+        return second_stage.unmixed(item_ids, fit_item_weights(matrix, progress=progress))
+
+    rest = _without(interactions, validation)
+    mixed = second_stage.mix(ranker_of(rest), model.vectors, rest, validation)
+    if mixed is None:
+        return model
+    metrics = {
+        "validation_ndcg_at_20_towers": round(mixed.ndcg_without, 6),
+        "validation_ndcg_at_20_ranker": round(mixed.ndcg, 6),
+        "ranker_similarity_weight": round(mixed.ranker.similarity_weight, 6),
+    }
+    wins = mixed.ndcg > mixed.ndcg_without
+    progress(Progress("ranker", message=_line(mixed.ndcg, mixed.ndcg_without)))
+    ranker = None
+    if wins:
+        weight = mixed.ranker.similarity_weight
+        ranker = replace(ranker_of(interactions), similarity_weight=weight)
+    return replace(model, ranker=ranker, metrics=model.metrics | metrics)
+
+
+def _without(interactions: Interactions, held_out: Interactions) -> Interactions:
+    """The interactions whose user and item are not a held-out pair."""
+    both = np.concatenate([held_out.item_ids, interactions.item_ids])
+    _, numbers = np.unique(both, return_inverse=True)
+    _, users = np.unique(
+        np.concatenate([held_out.user_ids, interactions.user_ids]), return_inverse=True
+    )
+    pairs = users * (numbers.max(initial=0) + 1) + numbers
+    kept = ~np.isin(pairs[len(held_out) :], pairs[: len(held_out)])
+    return Interactions(
+        interactions.user_ids[kept],
+        interactions.item_ids[kept],
+        interactions.ratings[kept],
+        interactions.rated_at[kept],
+    )
+
+
+def _line(with_ranker: float, without: float) -> str:
+    verdict = "with" if with_ranker > without else "it stays off: with"
+    return f"second stage  validation NDCG@20 {without:.4f} without, {verdict} it {with_ranker:.4f}"

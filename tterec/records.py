@@ -124,17 +124,41 @@ class TrainedVectors:
 
 
 @dataclass(frozen=True)
+class Ranker:
+    """The second stage: score = similarity_weight · similarity + Σ weights of the items met.
+
+    item_ids: int64 (n,), ascending. Of item i, sources[offsets[i] : offsets[i + 1]] are the rows
+    of the items that speak for it when they were met, with float32 weights; offsets int64
+    (n + 1,), sources int64, ascending. leads: int64 (n, l), the ids of the items that each item
+    speaks for most, padded with -1: candidates of those who met it, beside the `candidates`
+    nearest to their vector.
+    """
+
+    item_ids: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    leads: NDArray[np.int64]
+    similarity_weight: float
+    candidates: int
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A training run's result: vectors to publish, and the towers that made them.
 
     `weights` are safetensors bytes; `features` is the JSON-able feature specification that,
-    with the weights, embeds any user or item again. `metrics` are plain numbers.
+    with the weights, embeds any user or item again. `metrics` are plain numbers. `validation`
+    holds the interactions that the towers did not learn from. Without `ranker` the similarity
+    alone orders lists.
     """
 
     vectors: TrainedVectors
     weights: bytes
     features: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
+    validation: Interactions | None = None
+    ranker: Ranker | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,13 @@ class Met:
         kept = place < most
         return Met(_offsets(np.minimum(lengths, most)), self.items[kept], self.ratings[kept])
 
+    def select(self, users: Index) -> Met:
+        """Of these users alone, in their order."""
+        starts, lengths = self.offsets[users], np.diff(self.offsets)[users]
+        offsets = _offsets(lengths)
+        place = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return Met(offsets, self.items[place], self.ratings[place])
+
     def matrix(self, values: NDArray[np.floating], items: int) -> sparse.csr_array:
         """values (n,) as a sparse matrix (users, items)."""
         return sparse.csr_array((values, self.items, self.offsets), shape=(len(self), items))
@@ -58,12 +65,15 @@ def met_by(known: Interactions, user_ids: Index, item_ids: Index) -> Met:
     ratings, rated_at = known.ratings[kept], known.rated_at[kept]
     # NaN, negated, still comes last.
     order = np.lexsort((item_ids[rows], -ratings, -rated_at, users))
-    users = users[order]
-    starts, ends = np.searchsorted(users, user_ids), np.searchsorted(users, user_ids, side="right")
-    lengths = ends - starts
-    offsets = _offsets(lengths)
-    place = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Met(offsets, rows[order][place], ratings[order][place])
+    distinct, counts = np.unique(users, return_counts=True)
+    everybody = Met(_offsets(counts), rows[order], ratings[order])
+    # One more, for those who have met nothing.
+    everybody = Met(np.append(everybody.offsets, len(rows)), everybody.items, everybody.ratings)
+    places = np.searchsorted(distinct, user_ids)
+    found = (
+        distinct[places.clip(max=max(len(distinct) - 1, 0))] == user_ids if len(distinct) else False
+    )
+    return everybody.select(np.where(found, places, len(distinct)))
 
 
 def user_vectors(vectors: TrainedVectors, met: Met, user_ids: Index) -> NDArray[np.float64]:

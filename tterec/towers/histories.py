@@ -72,6 +72,15 @@ class Histories:
             max_history=self.max_history,
         )
 
+    def interactions(self, item_ids: Index) -> Interactions:
+        """The interactions as they came, without their times; item_ids: those of the rows."""
+        return Interactions(
+            self.user_ids[self.owners],
+            item_ids[self.items],
+            self.ratings,
+            np.full(len(self), np.nan),
+        )
+
 
 def gather_histories(
     interactions: Interactions, users: FeatureTable, items: FeatureTable, max_history: int

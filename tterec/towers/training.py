@@ -85,6 +85,7 @@ def train(
         weights=towers.save(),
         features=towers.features,
         metrics=fitted.metrics | {"threads": threads},
+        validation=data.held_out.interactions(items.ids),
     )
 
 

@@ -1,0 +1,167 @@
+"""Item-item evidence: how much having met one item speaks for another, all else equal.
+
+Each item's weights are a ridge regression of "met it" on "met that" over its neighbours, the
+items that it shares most users with. This is the closed-form model of Steck, "Embarrassingly
+shallow autoencoders for sparse data" (WWW 2019), with the regulariser of his "Autoencoders that
+don't overfit towards the identity" (NeurIPS 2020), but solved item by item on a small block of
+XᵀX instead of all at once on the whole: time and memory are linear in the items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from tterec.records import Progress, ProgressCallback, ignore
+
+Index = NDArray[np.int64]
+
+_ITEMS_AT_ONCE = 1024
+_PROGRESS_EVERY = 256
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How the weights are fitted. The figures are NDCG@20 of the weights alone, on Book-Crossing's
+    core and on MovieLens 100k, as in `TrainingConfig`."""
+
+    neighbours: int = 100
+    """Items that an item is regressed on: those with the greatest cosine."""
+    kept: int = 50
+    """Of the weights, so many are kept: the greatest in magnitude."""
+    ridge: float = 100.0
+    """Added to every neighbour's count of users, as if so many had met nothing else."""
+    dropout: float = 1.0
+    """Added likewise, times the neighbour's own count: popular items must not speak too loud."""
+    most_met: int = 1000
+    """At most so many items of a user count, the most telling: the pairs grow with the square."""
+    most_pairs: int = 1000
+    """An item's co-occurrences with at most so many others are kept: bounds the memory."""
+
+
+class _Counts(NamedTuple):
+    """XᵀX as far as it is kept: the users that two items share, row by row, and each item's."""
+
+    shared: sparse.csr_array
+    users: NDArray[np.float64]
+
+
+def fit_item_weights(
+    met: sparse.csr_array,
+    regression: Regression | None = None,
+    progress: ProgressCallback = ignore,
+) -> sparse.csr_array:
+    """Weights (items, items) float32: row i holds what speaks for item i, by the items met.
+
+    met: (users, items), each row with the user's items, the most telling first; values are
+    ignored. A user's evidence for all items is the sum of the columns of the items met.
+    """
+    regression = regression or Regression()
+    counts = _co_occurrences(_capped(met, regression.most_met), regression.most_pairs)
+    items = met.shape[1]
+    place = np.full(items, -1, dtype=np.int64)
+    lengths = np.zeros(items, dtype=np.int64)
+    sources, values = [], []
+    for item in range(items):
+        if item % _PROGRESS_EVERY == 0:
+            progress(Progress("item weights", item, items))
+        neighbours, weights = _regress(item, counts, regression, place)
+        lengths[item] = len(neighbours)
+        sources.append(neighbours)
+        values.append(weights)
+    progress(Progress("item weights", items, items))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    found = sparse.csr_array(
+        (
+            np.concatenate([*values, np.zeros(0)]).astype(np.float32),
+            np.concatenate([*sources, np.zeros(0, dtype=np.int64)]),
+            offsets,
+        ),
+        shape=(items, items),
+    )
+    found.sort_indices()
+    return found
+
+
+def _capped(met: sparse.csr_array, most: int) -> sparse.csr_array:
+    """Ones (users, items) of each row's first entries."""
+    lengths = np.diff(met.indptr)
+    place = np.arange(met.nnz) - np.repeat(met.indptr[:-1], lengths)
+    kept = place < most
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    ones = np.ones(int(kept.sum()), dtype=np.float32)
+    return sparse.csr_array((ones, met.indices[kept], offsets), shape=met.shape)
+
+
+def _co_occurrences(met: sparse.csr_array, most_pairs: int) -> _Counts:
+    by_item = met.T.tocsr()
+    users = np.diff(by_item.indptr).astype(np.float64)
+    root = np.sqrt(np.maximum(users, 1.0))
+    parts = []
+    for start in range(0, met.shape[1], _ITEMS_AT_ONCE):
+        rows = (by_item[start : start + _ITEMS_AT_ONCE] @ met).tocsr()
+        parts.append(_strongest(rows, start, root, most_pairs))
+    return _Counts(sparse.vstack(parts, format="csr"), users)
+
+
+def _strongest(
+    rows: sparse.csr_array, first: int, root: NDArray[np.float64], most: int
+) -> sparse.csr_array:
+    """Of each row the entries with the greatest cosine, without the item itself, by column."""
+    columns, values, lengths = [], [], []
+    for row in range(rows.shape[0]):
+        part = slice(rows.indptr[row], rows.indptr[row + 1])
+        others = rows.indices[part] != first + row
+        near, shared = rows.indices[part][others], rows.data[part][others]
+        if len(near) > most:
+            best = np.argpartition(-shared / root[near], most)[:most]
+            near, shared = near[best], shared[best]
+        order = np.argsort(near)
+        columns.append(near[order])
+        values.append(shared[order])
+        lengths.append(len(near))
+    return sparse.csr_array(
+        (
+            np.concatenate(values),
+            np.concatenate(columns),
+            np.concatenate([[0], np.cumsum(lengths)]),
+        ),
+        shape=rows.shape,
+    )
+
+
+def _regress(
+    item: int, counts: _Counts, regression: Regression, place: Index
+) -> tuple[Index, NDArray[np.float64]]:
+    """One item's neighbours and their weights. `place`: scratch, all -1 before and after."""
+    shared, users = counts
+    part = slice(shared.indptr[item], shared.indptr[item + 1])
+    near, target = shared.indices[part].astype(np.int64), shared.data[part].astype(np.float64)
+    if len(near) == 0:
+        return near, target
+    if len(near) > regression.neighbours:
+        cosine = target / np.sqrt(users[near])
+        best = np.argpartition(-cosine, regression.neighbours)[: regression.neighbours]
+        near, target = near[best], target[best]
+    size = len(near)
+    starts = shared.indptr[near]
+    lengths = shared.indptr[near + 1] - starts
+    flat = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    place[near] = np.arange(size)
+    column = place[shared.indices[flat]]
+    inside = column >= 0
+    place[near] = -1
+    block = np.zeros((size, size))
+    block[np.repeat(np.arange(size), lengths)[inside], column[inside]] = shared.data[flat[inside]]
+    # A pair may have been dropped from the longer of two rows only.
+    np.maximum(block, block.T, out=block)
+    block[np.diag_indices(size)] = users[near] * (1 + regression.dropout) + regression.ridge
+    weights = linalg.solve(block, target, assume_a="sym", check_finite=False)
+    if size > regression.kept:
+        best = np.argpartition(-np.abs(weights), regression.kept)[: regression.kept]
+        near, weights = near[best], weights[best]
+    return near, weights
