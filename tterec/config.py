@@ -224,6 +224,11 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+def choices(name: str) -> tuple[str, ...]:
+    """The values of a training setting that has only a few."""
+    return _CHOICES[name]
+
+
 def training_config(path: Path | None = None, **flags: Any) -> TrainingConfig:
     """Training settings: the defaults, under those of a TOML file, under flags that are not None.
 
@@ -238,7 +243,7 @@ def training_config(path: Path | None = None, **flags: Any) -> TrainingConfig:
 def settings_toml(settings: Mapping[str, Any]) -> str:
     """Training settings as TOML, one a line, such that `read_settings` returns the same."""
     lines = [
-        f"{name} = {json.dumps(value) if isinstance(value, str) else repr(value)}\n"
+        f"{name} = {json.dumps(value) if isinstance(value, str | bool) else repr(value)}\n"
         for name, value in settings.items()
     ]
     return "".join(lines)

@@ -50,7 +50,7 @@ def search_space(objective: str, fixed: Collection[str] = ()) -> Space:
 
     Raises ConfigError where nothing is left.
     """
-    names = (*_OF_ALL, *_OF_OBJECTIVE[objective])
+    names = (*_OF_ALL, *_OF_OBJECTIVE.get(objective, ()))
     space = [_SEARCHED[name] for name in names if name not in fixed]
     if not space:
         raise ConfigError(

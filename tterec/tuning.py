@@ -152,15 +152,18 @@ def sketch_of(interactions: Interactions) -> list[int]:
 
 
 def figure_of(metrics: Mapping[str, Any], objective: str) -> float:
-    """What a trial is judged by: the RMSE of mse, else NDCG@20. Raises TrainingError for none."""
-    name = "validation_rmse" if objective == "mse" else "validation_ndcg_at_20"
-    figure = metrics.get(name)
-    if figure is None:
+    """What a trial is judged by: the RMSE of mse, else NDCG@20, of the second stage where that is
+    better and so is kept. Raises TrainingError where nothing was validated.
+    """
+    stages = ("validation_ndcg_at_20", "validation_ndcg_at_20_ranker")
+    names = ("validation_rmse",) if objective == "mse" else stages
+    figures = [metrics[name] for name in names if metrics.get(name) is not None]
+    if not figures:
         raise TrainingError(
             "no interaction can be held out to judge settings by: users with two or more are "
             "needed, and validation_users above 0"
         )
-    return float(figure)
+    return float(max(figures))
 
 
 class _OutOfTime(Exception):
@@ -202,7 +205,6 @@ class _Search:
             number, settings = self._kept.begin()
             try:
                 figure = self._fit(settings, self._config.seed, until)
-                self._kept.finish(number, figure)
             except _OutOfTime:
                 self._kept.give_up(number, failed=False)
                 self._say(f"trial {number}  stopped, its time was up")
@@ -216,6 +218,7 @@ class _Search:
                 self._kept.give_up(number, failed=True)
                 raise
             else:
+                self._kept.finish(number, figure)
                 shown = " ".join(f"{name} {_short(value)}" for name, value in settings.items())
                 self._say(
                     f"trial {number}  {self.measure} {figure:.4f}  {self._best_line()}  "

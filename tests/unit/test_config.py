@@ -156,6 +156,7 @@ def training_settings() -> st.SearchStrategy[dict[str, object]]:
     values: dict[str, st.SearchStrategy[object]] = {
         name: st.sampled_from(choices) for name, choices in config._CHOICES.items()
     }
+    values["ranker"] = st.booleans()
     for name, (low, high) in config._RANGES.items():
         whole = isinstance(getattr(config.TrainingConfig(), name), int)
         values[name] = st.integers(int(low), int(high)) if whole else st.floats(low, high)

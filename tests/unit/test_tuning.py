@@ -17,7 +17,7 @@ from tterec.config import TrainingConfig
 from tterec.search_space import search_space
 from tterec.store.trials import Choice, Span, overlap
 
-OBJECTIVES = config._CHOICES["objective"]
+OBJECTIVES = config.choices("objective")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,8 @@ def test_a_trial_is_judged_by_ndcg_and_with_mse_by_rmse() -> None:
     metrics = {"validation_ndcg_at_20": 0.25, "validation_rmse": 1.5, "seconds": 3.0}
     assert tuning.figure_of(metrics, "softmax") == 0.25
     assert tuning.figure_of(metrics, "mse") == 1.5
+    assert tuning.figure_of(metrics | {"validation_ndcg_at_20_ranker": 0.3}, "softmax") == 0.3
+    assert tuning.figure_of(metrics | {"validation_ndcg_at_20_ranker": 0.2}, "softmax") == 0.25
     with pytest.raises(errors.TrainingError, match="held out"):
         tuning.figure_of({"validation_ndcg_at_20": None}, "softmax")
 

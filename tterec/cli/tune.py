@@ -13,6 +13,7 @@ import click
 from tterec.cli import lists
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.config import choices
 from tterec.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _MARK = "# Written by tterec tune, which replaces a file that begins with this l
 )
 @click.option(
     "--objective",
-    type=click.Choice(["softmax", "mse"]),
+    type=click.Choice(choices("objective")),
     help="What is tuned: NDCG@20 or, with mse, RMSE. Default: softmax.",
 )
 @click.option("--seed", type=int, metavar="N", help="Of the trainings and of the search.")
