@@ -29,6 +29,7 @@ Verdict = Literal["better", "refuted", "default", "unconfirmed"]
 
 _LONGEST = 30 * 24 * 3600.0
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+_WORST = {"NDCG@20": 0.0, "RMSE": 10.0}
 # What the hashes of a sketch are made with; other numbers would make other studies.
 _ODD = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _SKETCH = 256
@@ -234,7 +235,11 @@ class _Search:
         for one in (best, default):
             if self._confirmed(one) is None:
                 self._say(f"confirming trial {one.number} on other validation interactions")
-                figure = self._fit(one.settings, (self._config.seed + 1) % 2**63, math.inf)
+                try:
+                    figure = self._fit(one.settings, (self._config.seed + 1) % 2**63, math.inf)
+                except TrainingError as error:  # or the next run would meet it again
+                    self._say(f"trial {one.number}  failed: {error}")
+                    figure = _WORST[self.measure]
                 self._kept.note(_key(one), figure)
 
     def result(self, fixed: Settings, stopped: bool) -> Tuned:
