@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tterec import fitting
 from tterec.config import TrainingConfig
 from tterec.database import functions, schema
 from tterec.database.connection import Database
@@ -86,16 +87,20 @@ def train(
         data = reading.read_sources(guard, queries, progress, columns)
         generation = generations.begin(guard, config, queries, data.kinds)
         try:
-            from tterec import towers  # two seconds
-
-            model = towers.train(data.interactions, data.users, data.items, config, progress)
+            model = fitting.fit(data.interactions, data.users, data.items, config, progress)
             probes = _probes(model.vectors, data.interactions, config.seed)
             with database.connect(autocommit=True) as connection:
                 generations.record(
                     connection, generation, model, counts=_counts(data), watermark=data.read_at
                 )
                 generations.publish_vectors(
-                    connection, generation, model.vectors, progress, probes=probes, watcher=guard
+                    connection,
+                    generation,
+                    model.vectors,
+                    progress,
+                    ranker=model.ranker,
+                    probes=probes,
+                    watcher=guard,
                 )
         except BaseException:
             _give_up(database, generation)

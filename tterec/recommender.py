@@ -18,13 +18,15 @@ from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, Recommendation, Source, ignore
-from tterec.retrieval import pgvector
+from tterec.retrieval import evidence, pgvector
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.matrix import MatrixIndex, positions
 from tterec.retrieval.pgvector import NO_HISTORY, History, LiveModel
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from tterec.ranking.second_stage import Stage
 
 T = TypeVar("T")
 
@@ -65,12 +67,13 @@ class Recommender:
         self._resources.close()
 
     def recommend(
-        self, user: User, k: int = 10, exclude_rated: bool = True
+        self, user: User, k: int = 10, exclude_rated: bool = True, *, ranker: bool = True
     ) -> list[Recommendation]:
         """The k best books for a user, given by id, or by name where users have text ids.
 
         Books that the user has met, up to this moment, are left out unless `exclude_rated` is
-        false. An unknown user gets popular books; their `source` says so.
+        false. An unknown user gets popular books; their `source` says so. Without `ranker` the
+        similarity alone orders the list, as it does where the generation has no second stage.
         """
         _check_k(k)
 
@@ -80,7 +83,7 @@ class Recommender:
             if user_id is not None:
                 history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
             excluded = history.item_ids if exclude_rated else _NOBODY
-            return _for_history(connection, user_id, history, k, excluded)
+            return _for_history(connection, user_id, history, k, excluded, ranker=ranker)
 
         return self._ask(work)
 
@@ -167,6 +170,7 @@ class Recommender:
         users: Iterable[User] | None = None,
         k: int = 10,
         *,
+        ranker: bool = True,
         progress: ProgressCallback = ignore,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         """Each user with the list that `recommend` has for them, one after the other.
@@ -176,16 +180,16 @@ class Recommender:
         are those of the start, histories those of the moment.
         """
         _check_k(k)
-        return self._many(users, k, progress)
+        return self._many(users, k, ranker, progress)
 
     def _many(
-        self, users: Iterable[User] | None, k: int, progress: ProgressCallback
+        self, users: Iterable[User] | None, k: int, ranker: bool, progress: ProgressCallback
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         if users is None:
             users = self._ask(pgvector.all_users)
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
-        bulk = self._ask(_Bulk)
+        bulk = self._ask(lambda connection: _Bulk(connection, ranker))
         while batch := list(islice(remaining, bulk.users_at_once)):
 
             def work(
@@ -193,7 +197,7 @@ class Recommender:
             ) -> list[list[Recommendation]]:
                 nonlocal bulk
                 if bulk.model and not pgvector.still_there(connection, bulk.model):
-                    bulk = _Bulk(connection)
+                    bulk = _Bulk(connection, ranker)
                 return bulk.recommend(connection, batch, k)
 
             yield from zip(batch, self._ask(work), strict=True)
@@ -231,6 +235,8 @@ def _for_history(
     history: History,
     k: int,
     excluded: NDArray[np.int64],
+    *,
+    ranker: bool = True,
 ) -> list[Recommendation]:
     model = pgvector.live_model(connection)
     if model is None:
@@ -246,7 +252,17 @@ def _for_history(
     if vector is None:
         return pgvector.popular(connection, model, k, excluded)
     index = pgvector.PgvectorIndex(connection, model)
-    return _ranked(index.candidates(vector, k, excluded), vector, k, source)
+    if not ranker or model.ranking is None or source != "history":
+        return _ranked(index.candidates(vector, k, excluded), vector, k, source)
+    wanted = max(k, model.ranking.candidates)
+    found_near = index.candidates(vector, wanted, excluded)
+    best = exact.rank(found_near.item_ids, exact.exact_scores(vector, found_near.vectors), wanted)
+    found_all = evidence.considered(connection, model, found_near.item_ids[best], items, excluded)
+    candidates, rows = found_all.candidates, found_all.evidence
+    similarities = exact.exact_scores(vector, candidates.vectors)
+    spoken = exact.evidence_sums(rows.offsets, rows.positions, rows.values, found_all.met)
+    scores = exact.mixed_scores(similarities, spoken, model.ranking.similarity_weight)
+    return _listed(candidates, scores, similarities, k, source)
 
 
 def _embed(
@@ -271,7 +287,17 @@ def _embed(
 def _ranked(
     candidates: Candidates, vector: NDArray[np.floating], k: int, source: Source
 ) -> list[Recommendation]:
-    scores = exact.exact_scores(vector, candidates.vectors)
+    similarities = exact.exact_scores(vector, candidates.vectors)
+    return _listed(candidates, similarities, similarities, k, source)
+
+
+def _listed(
+    candidates: Candidates,
+    scores: NDArray[np.float64],
+    similarities: NDArray[np.float64],
+    k: int,
+    source: Source,
+) -> list[Recommendation]:
     order = exact.rank(candidates.item_ids, scores, k)
     return [
         Recommendation(
@@ -280,7 +306,7 @@ def _ranked(
             isbn=candidates.isbns[i],
             title=candidates.titles[i],
             score=float(scores[i]),
-            similarity=float(scores[i]),
+            similarity=float(similarities[i]),
             source=source,
         )
         for place, i in enumerate(order.tolist(), start=1)
@@ -288,15 +314,21 @@ def _ranked(
 
 
 class _Bulk:
-    """What recommend_many holds in memory: a generation's item and history vectors."""
+    """What recommend_many holds in memory: a generation's item and history vectors, and its
+    second stage."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, ranker: bool) -> None:
         self.model = pgvector.live_model(connection)
+        self._stage: Stage | None = None
         if self.model is not None:
             self._index = MatrixIndex(pgvector.catalogue(connection, self.model))
             self._history_ids, self._history_vectors = pgvector.all_history_vectors(
                 connection, self.model
             )
+            if ranker and self.model.ranking is not None:
+                from tterec.ranking.second_stage import Stage  # SciPy takes a fifth of a second
+
+                self._stage = Stage(evidence.ranker(connection, self.model, self.model.ranking))
 
     @property
     def users_at_once(self) -> int:
@@ -320,7 +352,11 @@ class _Bulk:
                 vector, source = self._embed(self.model, profile, history)
                 if vector is not None:
                     embedded[place] = vector, source
-        lists = self._nearest(embedded, seen, k)
+        two = {place for place, (_, source) in embedded.items() if source == "history"}
+        if self.model is None or self._stage is None:
+            two = set()
+        lists = self._nearest({i: embedded[i] for i in embedded if i not in two}, seen, k)
+        lists |= self._two_stages({i: embedded[i][0] for i in two}, seen, k)
         rest = [place for place in range(len(users)) if place not in lists]
         if rest:
             most = k + max(len(seen[place].item_ids) for place in rest)
@@ -356,3 +392,40 @@ class _Bulk:
             place: _ranked(found, vector, k, source)
             for (place, (vector, source)), found in zip(embedded.items(), candidates, strict=True)
         }
+
+    def _two_stages(
+        self, embedded: dict[int, NDArray[np.float64]], seen: Sequence[History], k: int
+    ) -> dict[int, list[Recommendation]]:
+        if not embedded or self._stage is None or self.model is None:
+            return {}
+        stage, items = self._stage, self._index.items
+        wanted = max(k, stage.ranker.candidates)
+        excluded = [seen[place].item_ids for place in embedded]
+        near = self._index.candidates_of_many(np.stack([*embedded.values()]), wanted, excluded)
+        met = [
+            np.sort(positions(stage.ranker.item_ids, given[: self.model.max_history])[0])
+            for given in excluded
+        ]
+        spoken = stage.evidence_of(met)
+        lists = {}
+        for user, (place, vector) in enumerate(embedded.items()):
+            nearest = exact.rank(
+                near[user].item_ids, exact.exact_scores(vector, near[user].vectors), wanted
+            )
+            led = stage.ranker.item_ids[stage.led_by(met[user])]
+            ids = np.union1d(near[user].item_ids[nearest], led)
+            ids = np.setdiff1d(ids, excluded[user], assume_unique=True)
+            rows = positions(items.item_ids, ids)[0]
+            candidates = Candidates(
+                items.item_ids[rows],
+                [items.isbns[i] for i in rows],
+                [items.titles[i] for i in rows],
+                items.vectors[rows],
+            )
+            similarities = exact.exact_scores(vector, candidates.vectors)
+            places = positions(stage.ranker.item_ids, candidates.item_ids)[0]
+            scores = exact.mixed_scores(
+                similarities, spoken[user, places], stage.ranker.similarity_weight
+            )
+            lists[place] = _listed(candidates, scores, similarities, k, "history")
+        return lists

@@ -21,10 +21,13 @@ BEGIN
     SELECT * INTO embedded FROM tterec.embed(recommend.user_id, seen.items, seen.ratings);
     IF embedded.vector IS NULL THEN
         RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded);
+    ELSIF embedded.history > 0 THEN
+        RETURN QUERY SELECT * FROM tterec.ranked(
+            embedded.generation, embedded.vector, wanted, excluded, seen.items,
+            embedded.ef_search);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
-            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search,
-            CASE WHEN embedded.history > 0 THEN 'history' ELSE 'profile' END);
+            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile');
     END IF;
 END
 $$;
@@ -90,9 +93,9 @@ BEGIN
     IF embedded.vector IS NULL THEN
         RETURN QUERY SELECT * FROM tterec.popular_without(wanted, given.items);
     ELSE
-        RETURN QUERY SELECT * FROM tterec.nearest(
-            embedded.generation, embedded.vector, wanted, given.items, embedded.ef_search,
-            'history');
+        RETURN QUERY SELECT * FROM tterec.ranked(
+            embedded.generation, embedded.vector, wanted, given.items, given.items,
+            embedded.ef_search);
     END IF;
 END
 $$;

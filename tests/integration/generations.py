@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
-from tterec.records import TrainedVectors
+from tterec.records import Ranker, TrainedVectors
 from tterec.store import generations
 
 # Shaped like trained ones: the better the rating, the more a book counts; unrated in between.
@@ -71,7 +71,34 @@ def random_vectors(
     )
 
 
-def plant(connection: Connection, vectors: TrainedVectors, *, ef_search: int = 100) -> int:
+def random_ranker(
+    item_ids: NDArray[np.int64], *, similarity_weight: float = 0.2, candidates: int = 60
+) -> Ranker:
+    """Up to 30 weights an item, none for every tenth, and leads that fit them in number."""
+    random = np.random.default_rng(5)
+    n = len(item_ids)
+    lengths = np.where(np.arange(n) % 10 == 0, 0, random.integers(1, 31, n))
+    sources = [np.sort(random.choice(n, length, replace=False)) for length in lengths]
+    leads = item_ids[random.integers(0, n, (n, 8))]
+    leads[random.random((n, 8)) < 0.2] = -1
+    return Ranker(
+        item_ids=item_ids,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        sources=np.concatenate(sources).astype(np.int64),
+        weights=random.normal(0.02, 0.1, lengths.sum()).astype(np.float32),
+        leads=leads,
+        similarity_weight=similarity_weight,
+        candidates=candidates,
+    )
+
+
+def plant(
+    connection: Connection,
+    vectors: TrainedVectors,
+    *,
+    ranker: Ranker | None = None,
+    ef_search: int = 100,
+) -> int:
     """Publish the vectors as a new generation and promote it; its number."""
     config = TrainingConfig(
         objective="softmax" if vectors.normalised else "mse",
@@ -79,7 +106,7 @@ def plant(connection: Connection, vectors: TrainedVectors, *, ef_search: int = 1
         max_history=vectors.max_history,
     )
     generation = generations.begin(connection, config)
-    generations.publish_vectors(connection, generation, vectors)
+    generations.publish_vectors(connection, generation, vectors, ranker=ranker)
     connection.execute(
         "UPDATE tterec.models SET ef_search = %s WHERE generation = %s", (ef_search, generation)
     )

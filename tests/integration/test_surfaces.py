@@ -13,7 +13,13 @@ import numpy as np
 import psycopg
 import pytest
 
-from tests.integration.generations import plant, plant_books, plant_ratings, random_vectors
+from tests.integration.generations import (
+    plant,
+    plant_books,
+    plant_ratings,
+    random_ranker,
+    random_vectors,
+)
 from tterec import Recommender, errors
 from tterec.database.connection import Connection, Database
 from tterec.database.roles import READER
@@ -25,7 +31,9 @@ STRANGER = 10**9
 COLUMNS = "rank, book_id, isbn, title, score, similarity, source"
 
 
-def plant_shop(database: Database, *, normalised: bool, users: int = USERS) -> None:
+def plant_shop(
+    database: Database, *, normalised: bool, users: int = USERS, ranker: bool = False
+) -> None:
     """Books, users whose histories have all lengths of HISTORIES, and a live generation."""
     rng = np.random.default_rng(3)
     with database.connect() as connection:
@@ -38,7 +46,8 @@ def plant_shop(database: Database, *, normalised: bool, users: int = USERS) -> N
         vectors = random_vectors(
             books, range(1, users + 1, 2), dim=32, normalised=normalised, scale=2.0
         )
-        plant(connection, vectors, ef_search=400)
+        second_stage = random_ranker(books) if ranker else None
+        plant(connection, vectors, ranker=second_stage, ef_search=400)
 
 
 def by_sql(connection: Connection, call: str, *arguments: object) -> list[dict[str, Any]]:
@@ -65,9 +74,12 @@ def assert_same(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
         assert (twin or [last])[0] == pytest.approx(mine["score"], abs=1e-5)
 
 
+@pytest.mark.parametrize("ranker", [True, False])
 @pytest.mark.parametrize("normalised", [True, False])
-def test_the_surfaces_agree_for_a_hundred_users(database: Database, normalised: bool) -> None:
-    plant_shop(database, normalised=normalised)
+def test_the_surfaces_agree_for_a_hundred_users(
+    database: Database, normalised: bool, ranker: bool
+) -> None:
+    plant_shop(database, normalised=normalised, ranker=ranker)
     everyone = [*range(1, USERS + 1), STRANGER]
     with database.connect() as connection, Recommender(database) as recommender:
         many = dict(recommender.recommend_many(everyone, 10))
@@ -85,8 +97,9 @@ def test_the_surfaces_agree_for_a_hundred_users(database: Database, normalised: 
             assert_same(json.loads(said.stdout), by_sql(connection, "recommend(%s)", user))
 
 
-def test_lists_for_books_and_like_a_book_agree(database: Database) -> None:
-    plant_shop(database, normalised=True, users=20)
+@pytest.mark.parametrize("ranker", [True, False])
+def test_lists_for_books_and_like_a_book_agree(database: Database, ranker: bool) -> None:
+    plant_shop(database, normalised=True, users=20, ranker=ranker)
     isbns = ["0000000004", "0000000009", "0000000700", "no such book", "0000000009"]
     ratings = [8.0, None, 2.0, 9.0, 10.0]
     with database.connect() as connection, Recommender(database) as recommender:
@@ -101,6 +114,53 @@ def test_lists_for_books_and_like_a_book_agree(database: Database) -> None:
             assert isbn not in {one["isbn"] for one in near}
         popular = [asdict(one) for one in recommender.popular(15)]
         assert_same(by_sql(connection, "popular_books(15)"), popular)
+
+
+def test_the_second_stage_scores_are_evidence_and_similarity(database: Database) -> None:
+    with database.connect() as connection:
+        books = plant_books(connection, 500)
+        plant_ratings(connection, 1, [20, 10, 30], [9.0, None, 2.0])
+        vectors, ranker = random_vectors(books, dim=16), random_ranker(books)
+        plant(connection, vectors, ranker=ranker)
+    with Recommender(database) as recommender:
+        lines = recommender.recommend(1, 500)
+        plain = {one.book_id: one for one in recommender.recommend(1, 500, ranker=False)}
+    assert len(lines) == 497
+    assert [one.score for one in lines] != [one.similarity for one in lines]
+    for one in lines:
+        row = one.book_id - 1
+        part = slice(ranker.offsets[row], ranker.offsets[row + 1])
+        spoken = ranker.weights[part][np.isin(ranker.sources[part], [19, 9, 29])].sum()
+        assert one.similarity == plain[one.book_id].similarity == plain[one.book_id].score
+        assert one.score == pytest.approx(0.2 * one.similarity + spoken, abs=2e-6)
+
+
+def test_a_lead_far_from_the_vector_is_a_candidate(database: Database) -> None:
+    """The last of 1,500 by similarity is first by evidence, and no neighbour of the vector."""
+    plant_shop(database, normalised=True, users=20)
+    with database.connect() as connection, Recommender(database) as recommender:
+        last = recommender.recommend(4, BOOKS)[-1].book_id
+        (met,) = connection.execute(
+            "SELECT min(book_id) FROM tterec.ratings WHERE user_id = 4"
+        ).fetchone() or (0,)
+        books = np.arange(1, BOOKS + 1)
+        ranker = random_ranker(books, candidates=20)
+        leads = np.full((BOOKS, 1), -1)
+        leads[met - 1] = last
+        evidence = replace(
+            ranker,
+            leads=leads,
+            offsets=np.concatenate([[0], (books >= last).astype(np.int64)]),
+            sources=np.array([met - 1]),
+            weights=np.array([5.0], dtype=np.float32),
+        )
+        vectors = random_vectors(books, range(1, 21, 2), dim=32, scale=2.0)
+        plant(connection, vectors, ranker=evidence, ef_search=400)
+        connection.commit()
+        (_, many), *_ = recommender.recommend_many([4], 10)
+        assert by_sql(connection, "recommend(4)")[0]["book_id"] == last
+        assert recommender.recommend(4)[0].book_id == many[0].book_id == last
+        assert len(many) == len(recommender.recommend(4)) == 10
 
 
 def test_a_rating_committed_now_is_excluded_now(database: Database) -> None:
@@ -166,8 +226,11 @@ def test_who_has_rated_all_that_is_near_still_gets_k(database: Database) -> None
         assert len(recommender.recommend(3)) == 10
 
 
-def test_k_beyond_the_catalogue_is_the_catalogue_without_the_rated(database: Database) -> None:
-    plant_shop(database, normalised=True, users=20)
+@pytest.mark.parametrize("ranker", [True, False])
+def test_k_beyond_the_catalogue_is_the_catalogue_without_the_rated(
+    database: Database, ranker: bool
+) -> None:
+    plant_shop(database, normalised=True, users=20, ranker=ranker)
     with database.connect() as connection, Recommender(database) as recommender:
         connection.execute("DELETE FROM tterec.books WHERE book_id IN (11, 12)")
         connection.commit()

@@ -39,7 +39,7 @@ MAY_IMPORT["__init__"] = LEAVES | {"recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 # Which files may import a distribution, as prefixes of paths below the package.
-DRIVER_FILES = ("database/", "store/", "retrieval/pgvector.py")
+DRIVER_FILES = ("database/", "store/", "retrieval/pgvector.py", "retrieval/evidence.py")
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": ("towers/",),
     "click": ("cli/",),

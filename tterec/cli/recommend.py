@@ -32,6 +32,7 @@ _FILE = click.Path(path_type=Path)
     "--users", "users_file", type=_FILE, metavar="FILE", help="Users: a CSV with user_id."
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
+@click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
 @database_option
 def command(
     *,
@@ -41,6 +42,7 @@ def command(
     everybody: bool,
     users_file: Path | None,
     output: Path | None,
+    no_ranker: bool,
     database_url: str | None,
 ) -> None:
     """Recommend books to a user, to those of a file, or to everybody.
@@ -68,7 +70,9 @@ def command(
     with Recommender(Database.resolve(database_url)) as recommender, lists.output(output) as out:
         if user is None:
             with progress_on_stderr() as progress:
-                found = recommender.recommend_many(users, k, progress=progress)
+                found = recommender.recommend_many(
+                    users, k, ranker=not no_ranker, progress=progress
+                )
                 lists.write_csv(
                     out,
                     ("user_id", "isbn", "rank", "score"),
@@ -79,7 +83,7 @@ def command(
                     ),
                 )
             return
-        one = recommender.recommend(user, k)
+        one = recommender.recommend(user, k, ranker=not no_ranker)
         if k > 0 and (not one or one[0].source == "popular"):
             click.echo(_why_not_personal(recommender, user, bool(one)), err=True)
         lists.write_list(out, one, style or "table")

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import Vector
 
-_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
-_TRAILER = b"\xff\xff"
+SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
+TRAILER = b"\xff\xff"
 _HEADER_BYTES = 4  # of one vector: dimension and zero
 _ROWS_A_CHUNK = 16_384
 
@@ -42,7 +42,7 @@ def to_copy(ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> Iterator[byt
     ids (n,), matrix (n, d). Write each chunk with `copy.write(chunk)`; no types need setting.
     """
     dim = matrix.shape[1]
-    yield _SIGNATURE
+    yield SIGNATURE
     for start in range(0, len(ids), _ROWS_A_CHUNK):
         part = slice(start, start + _ROWS_A_CHUNK)
         rows = np.empty(len(ids[part]), dtype=_record(dim))
@@ -50,7 +50,7 @@ def to_copy(ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> Iterator[byt
         rows["vector_bytes"], rows["dim"], rows["zero"] = _HEADER_BYTES + 4 * dim, dim, 0
         rows["vector"] = matrix[part]
         yield rows.tobytes()
-    yield _TRAILER
+    yield TRAILER
 
 
 def from_copy(
@@ -64,12 +64,10 @@ def from_copy(
     for chunk in chunks:
         stream += chunk
     record = _record(dim)
-    size = len(stream) - len(_SIGNATURE) - len(_TRAILER)
-    if size % record.itemsize or not stream.startswith(_SIGNATURE):
+    size = len(stream) - len(SIGNATURE) - len(TRAILER)
+    if size % record.itemsize or not stream.startswith(SIGNATURE):
         raise ValueError(f"not a binary COPY of (bigint, vector({dim}))")
-    rows = np.frombuffer(
-        stream, dtype=record, count=size // record.itemsize, offset=len(_SIGNATURE)
-    )
+    rows = np.frombuffer(stream, dtype=record, count=size // record.itemsize, offset=len(SIGNATURE))
     if not (rows["dim"] == dim).all():
         raise ValueError(f"vectors of other than {dim} dimensions")
     return rows["id"].astype(np.int64), rows["vector"].astype(np.float32)

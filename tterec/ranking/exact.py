@@ -53,6 +53,34 @@ def exact_scores(
     return rounded
 
 
+def evidence_sums(
+    offsets: NDArray[np.int64],
+    sources: NDArray[np.int64],
+    weights: NDArray[np.floating],
+    met: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """What the items met say for each of n items: Σ of its weights whose source was met, (n,).
+
+    sources (w,) and weights (w,): those of item i from offsets[i] (n + 1,).
+    """
+    spoken = np.where(np.isin(sources, met), weights.astype(np.float64), 0.0)
+    sums = np.zeros(len(offsets) - 1)
+    filled = np.flatnonzero(np.diff(offsets))  # reduceat has no empty sums
+    if len(filled):
+        sums[filled] = np.add.reduceat(spoken, offsets[filled])
+    return sums
+
+
+def mixed_scores(
+    similarities: NDArray[np.float64], evidence: NDArray[np.float64], similarity_weight: float
+) -> NDArray[np.float64]:
+    """The second stage's scores (n,), to six decimals."""
+    rounded: NDArray[np.float64] = (similarity_weight * similarities + evidence).round(
+        DECIMALS
+    ) + 0.0
+    return rounded
+
+
 def rank(item_ids: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Positions (at most k,) of the greatest scores, best first; equal scores by item id."""
     return np.lexsort((item_ids, -scores))[:k]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,10 +13,11 @@ from scipy import sparse
 from tterec.ranking.histories import Index, Met, met_by, user_vectors
 from tterec.records import Interactions, Ranker, TrainedVectors
 
-CANDIDATES = 300
-"""Items nearest to the user's vector that the second stage looks at."""
-LEADS = 20
-"""Items that it looks at for each item the user has met."""
+CANDIDATES = 200
+"""Items nearest to the user's vector that the second stage looks at. With 100 the first 20 were
+as good as with all items, on Book-Crossing's core (NDCG@20 .0844) and on MovieLens 100k (.380)."""
+LEADS = 10
+"""Items that it looks at for each item that the user has met. 5 and 50 gave the same lists."""
 MIXTURES = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 """Weights of the similarity to choose from, in units of one over its standard deviation."""
 LEAST_USERS = 50
@@ -43,6 +44,17 @@ class Stage:
         met = history.matrix(np.ones(len(history.items)), len(self.ranker.item_ids))
         found: NDArray[np.float64] = (met @ self._by_source).toarray()
         return found
+
+    def evidence_of(self, met: Sequence[Index]) -> NDArray[np.float64]:
+        """The same, of the rows of the items that each user has met."""
+        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in met])]).astype(np.int64)
+        flat = np.concatenate([*met, np.zeros(0, dtype=np.int64)])
+        return self.evidence(Met(offsets, flat, np.full(len(flat), np.nan, dtype=np.float32)))
+
+    def led_by(self, rows: Index) -> Index:
+        """The rows of the items that these items, given by their rows, speak for most."""
+        led: Index = np.unique(self._leads[rows].indices).astype(np.int64)
+        return led
 
     def candidates(
         self, similarities: NDArray[np.floating], history: Met, at_least: int = 0
@@ -123,9 +135,8 @@ def mix(
     weights = np.array(MIXTURES) / deviation
     means = np.array([_mean_ndcg(drawn, weight) for weight in weights])
     # A mixture whose neighbours are good too is better than one that happens to stand out.
-    padded = np.pad(means, 1, mode="edge")
-    smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-    best = int(np.argmax(smooth))
+    kernel = np.array([1, 2, 3, 2, 1]) / 9
+    best = int(np.argmax(np.convolve(np.pad(means, 2, mode="edge"), kernel, mode="valid")))
     return Mixed(
         replace(ranker, similarity_weight=float(weights[best])),
         float(means[best]),

@@ -29,8 +29,19 @@ _SPARE = 5
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """How a generation's second stage mixes, and how many nearest items it looks at."""
+
+    similarity_weight: float
+    candidates: int
+
+
+@dataclass(frozen=True)
 class LiveModel:
-    """The live generation, as it was when asked. Weights float64 (12,), profile float32 (d,)."""
+    """The live generation, as it was when asked. Weights float64 (12,), profile float32 (d,).
+
+    `ranking` is None where it has no second stage.
+    """
 
     generation: int
     dim: int
@@ -40,6 +51,7 @@ class LiveModel:
     default_profile: NDArray[np.float32]
     ef_search: int
     extension: str
+    ranking: Ranking | None
 
 
 @dataclass(frozen=True)
@@ -75,10 +87,10 @@ def in_snapshot(connection: Connection, work: Callable[[], T]) -> T:
 
 def live_model(connection: Connection) -> LiveModel | None:
     """The live generation; None before the first is promoted."""
-    row = _query(connection, "live_model").fetchone()
+    row = query(connection, "live_model").fetchone()
     if row is None:
         return None
-    generation, dim, normalised, max_history, weights, profile, ef_search, extension = row
+    generation, dim, normalised, max_history, weights, profile, ef_search, extension, ranker = row
     return LiveModel(
         generation=generation,
         dim=dim,
@@ -88,12 +100,13 @@ def live_model(connection: Connection) -> LiveModel | None:
         default_profile=np.array(profile, dtype=np.float32),
         ef_search=ef_search,
         extension=extension,
+        ranking=ranker and Ranking(ranker["similarity_weight"], ranker["candidates"]),
     )
 
 
 def still_there(connection: Connection, model: LiveModel) -> bool:
     """Whether a generation's tables were not pruned since it was read."""
-    return _query(connection, "still_there", model).fetchone() == (True,)
+    return query(connection, "still_there", model).fetchone() == (True,)
 
 
 def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | None]:
@@ -103,8 +116,8 @@ def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | N
     """
     names = [user for user in users if isinstance(user, str)]
     known: dict[str, int] = {}
-    if names and _query(connection, "text_user_ids").fetchone() == (True,):
-        known = dict(_query(connection, "user_ids", names=names).fetchall())
+    if names and query(connection, "text_user_ids").fetchone() == (True,):
+        known = dict(query(connection, "user_ids", names=names).fetchall())
     else:
         known = {name: int(name) for name in names if _NUMBER.fullmatch(name)}
     ids = [known.get(user) if isinstance(user, str) else int(user) for user in users]
@@ -113,12 +126,12 @@ def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | N
 
 def all_users(connection: Connection) -> list[Any]:
     """Every user, by the id that the shop's own queries use."""
-    return [row[0] for row in _query(connection, "all_users").fetchall()]
+    return [row[0] for row in query(connection, "all_users").fetchall()]
 
 
 def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
     """The whole history of each user who has one, as of now."""
-    rows = _query(connection, "histories", user_ids=list(users)).fetchall()
+    rows = query(connection, "histories", user_ids=list(users)).fetchall()
     if not rows:
         return {}
     owners, items, ratings = zip(*rows, strict=True)
@@ -137,7 +150,7 @@ def profiles(
     connection: Connection, model: LiveModel, users: Sequence[int]
 ) -> dict[int, NDArray[np.float32]]:
     """The profile vector (d,) of each user who has one."""
-    found = _query(connection, "profiles", model, user_ids=list(users)).fetchall()
+    found = query(connection, "profiles", model, user_ids=list(users)).fetchall()
     return _vectors_by_id(found, model)
 
 
@@ -145,7 +158,7 @@ def history_vectors(
     connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]
 ) -> dict[int, NDArray[np.float32]]:
     """The history vector (d,) of each item that has one."""
-    found = _query(connection, "history_vectors", model, item_ids=item_ids.tolist()).fetchall()
+    found = query(connection, "history_vectors", model, item_ids=item_ids.tolist()).fetchall()
     return _vectors_by_id(found, model)
 
 
@@ -160,13 +173,13 @@ def item_vector(
     connection: Connection, model: LiveModel, item_id: int
 ) -> NDArray[np.float32] | None:
     """An item's embedding (d,); None where it is newer than the generation."""
-    row = _query(connection, "item_vector", model, item_id=item_id).fetchone()
+    row = query(connection, "item_vector", model, item_id=item_id).fetchone()
     return None if row is None else vectors.decode([row[0]], model.dim)[0]
 
 
 def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]:
     """ISBN and item id of each ISBN that the catalogue knows."""
-    return [(isbn, item) for isbn, item in _query(connection, "books", isbns=list(isbns))]
+    return [(isbn, item) for isbn, item in query(connection, "books", isbns=list(isbns))]
 
 
 def popular(
@@ -175,9 +188,9 @@ def popular(
     """The k most popular items that are not excluded; without a model, counted now."""
     given = {"excluded": excluded.tolist(), "k": k}
     if model is None:
-        rows = _query(connection, "popular_now", **given).fetchall()
+        rows = query(connection, "popular_now", **given).fetchall()
     else:
-        rows = _query(connection, "popular", generation=model.generation, **given).fetchall()
+        rows = query(connection, "popular", generation=model.generation, **given).fetchall()
     return [
         Recommendation(place, item_id, isbn, title, round(score, 6), None, "popular")
         for place, (item_id, isbn, title, score) in enumerate(rows, start=1)
@@ -187,7 +200,7 @@ def popular(
 def catalogue(connection: Connection, model: LiveModel) -> Candidates:
     """Every item of the catalogue that has a vector, by ascending id."""
     item_ids, matrix = _copied(connection, "catalogue_vectors", model)
-    shown = _query(connection, "catalogue", model).fetchall()
+    shown = query(connection, "catalogue", model).fetchall()
     return Candidates(item_ids, [row[0] for row in shown], [row[1] for row in shown], matrix)
 
 
@@ -210,10 +223,10 @@ class PgvectorIndex:
         rows: list[Any] = []
         if k <= _MOST_BY_INDEX:
             ef_search = min(max(self._model.ef_search, 1), _MOST_BY_INDEX)
-            _query(self._connection, "index_settings", ef_search=ef_search)
-            rows = _query(self._connection, "nearest", self._model, **given).fetchall()
+            query(self._connection, "index_settings", ef_search=ef_search)
+            rows = query(self._connection, "nearest", self._model, **given).fetchall()
         if len(rows) < k:
-            rows = _query(self._connection, "nearest_exact", self._model, **given).fetchall()
+            rows = query(self._connection, "nearest_exact", self._model, **given).fetchall()
         return Candidates(
             item_ids=np.array([row[0] for row in rows], dtype=np.int64),
             isbns=[row[1] for row in rows],
@@ -230,9 +243,10 @@ def _text(name: str, model: LiveModel | None) -> bytes:
     return text.encode()
 
 
-def _query(
+def query(
     connection: Connection, name: str, model: LiveModel | None = None, **given: Any
 ) -> psycopg.Cursor[tuple[Any, ...]]:
+    """Send a file of `sql/retrieval/`, of a generation where it names one, with its parameters."""
     # Binary results: a vector comes as its own bytes, and no number is printed and parsed.
     return connection.execute(_text(name, model), given, binary=True)
 

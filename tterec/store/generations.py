@@ -14,8 +14,8 @@ from typing import Any
 from tterec import __version__, errors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
-from tterec.records import ProgressCallback, TrainedModel, TrainedVectors, ignore
-from tterec.store import locks, recall, registry, sources, vector_tables
+from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
+from tterec.store import evidence_table, locks, recall, registry, sources, vector_tables
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
 
@@ -110,22 +110,26 @@ def publish_vectors(
     vectors: TrainedVectors,
     progress: ProgressCallback = ignore,
     *,
+    ranker: Ranker | None = None,
     probes: Sequence[Probe] = (),
     watcher: Connection | None = None,
 ) -> None:
     """Write, index and check a generation's vectors; the generation is 'ready', not yet live.
 
-    One transaction: whatever goes wrong, there are no tables and the status stays 'building'.
+    With a `ranker` its evidence is written too. One transaction: whatever goes wrong, there are
+    no tables and the status stays 'building'.
     With `probes` the index's recall is measured and the smallest sufficient ef_search kept.
     """
     with connection.transaction():
         vector_tables.create(connection, generation, vectors, progress, watcher)
+        if ranker is not None:
+            evidence_table.create(connection, generation, ranker, progress)
         measured = recall.measure(connection, generation, vectors, probes, progress)
         _keep_popularity(connection, generation)
         updated = connection.execute(
             "UPDATE tterec.models SET status = 'ready', finished_at = clock_timestamp(), dim = %s,"
             " normalised = %s, max_history = %s, history_weights = %s, default_profile = %s,"
-            " ef_search = %s, metrics = metrics || %s, counts = counts || %s"
+            " ef_search = %s, ranker = %s, metrics = metrics || %s, counts = counts || %s"
             " WHERE generation = %s AND status = 'building'",
             (
                 vectors.dim,
@@ -134,6 +138,7 @@ def publish_vectors(
                 vectors.history_weights.tolist(),
                 vectors.default_profile.tolist(),
                 measured.ef_search if measured else recall.UNMEASURED,
+                _json(_ranking(ranker)) if ranker is not None else None,
                 _json({"index": measured.as_metrics()} if measured else {}),
                 _json(
                     {
@@ -149,6 +154,14 @@ def publish_vectors(
                 f"generation {generation} is no longer being built: another process cleared it "
                 "away; run: tterec train"
             )
+
+
+def _ranking(ranker: Ranker) -> dict[str, Any]:
+    return {
+        "similarity_weight": ranker.similarity_weight,
+        "candidates": ranker.candidates,
+        "items": len(ranker.item_ids),
+    }
 
 
 def fail(connection: Connection, generation: int) -> bool:

@@ -59,7 +59,7 @@ def show(connection: Connection, generation: int) -> dict[str, Any]:
             " m.generation IN (SELECT previous_generation FROM tterec.active_model) AS previous,"
             " created_at,"
             " finished_at, objective, dim, normalised, max_history, history_weights, ef_search,"
-            " seed, watermark, counts, metrics, versions, config, sources,"
+            " ranker, seed, watermark, counts, metrics, versions, config, sources,"
             " octet_length(weights) AS weights_bytes"
             " FROM tterec.models m LEFT JOIN tterec.active_model a ON a.generation = m.generation"
             " WHERE m.generation = %s",

@@ -18,12 +18,14 @@ from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.records import Progress, ProgressCallback, TrainedVectors, ignore
 
-# Each kind of table with its id column.
+# Each kind of table of dense vectors with its id column.
 KINDS = {"item_vectors": "item_id", "history_vectors": "item_id", "user_vectors": "user_id"}
+EVIDENCE = "item_evidence"
+TABLES = (*KINDS, EVIDENCE)
 
 _POLL_SECONDS = 0.5
 
-_NAME = re.compile(rf"(?:{'|'.join(KINDS)})_([1-9][0-9]*)")
+_NAME = re.compile(rf"(?:{'|'.join(TABLES)})_([1-9][0-9]*)")
 
 
 def table(kind: str, generation: int) -> sql.Identifier:
@@ -86,6 +88,11 @@ def _fill(
             progress(
                 Progress(f"write {kind.replace('_', ' ')}", written // row_bytes, total=len(ids))
             )
+    finish(connection, name, key)
+
+
+def finish(connection: Connection, name: sql.Identifier, key: sql.Identifier) -> None:
+    """Give a table that is filled its key, and the readers' role the right to read it."""
     connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, key))
     if roles.reader_exists(connection):
         connection.execute(
@@ -183,7 +190,7 @@ def drop(connection: Connection, generation: int) -> None:
     """Drop a generation's tables, those that there are."""
     connection.execute(
         sql.SQL("DROP TABLE IF EXISTS {}").format(
-            sql.SQL(", ").join(table(kind, generation) for kind in KINDS)
+            sql.SQL(", ").join(table(kind, generation) for kind in TABLES)
         )
     )
 

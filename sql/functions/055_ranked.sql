@@ -1,0 +1,100 @@
+-- The k best items for somebody with this vector who has met these items (`own`, the most telling
+-- first), best first, without the excluded; equal scores by id. By the second stage, where the
+-- generation has one:
+--
+--     score = similarity weight * inner product + sum of the item's weights for the items met
+--
+-- over the items that are nearest to the vector and those that the items met speak for most. The
+-- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
+-- the inner product alone orders them.
+CREATE OR REPLACE FUNCTION tterec.ranked(
+    generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
+    ef_search int)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET hnsw.iterative_scan = strict_order
+SET hnsw.ef_search = 100
+AS $$
+DECLARE
+    ranker jsonb;
+    telling bigint[];  -- those of `own` that count
+    wanted bigint;
+    ways text[];
+    way text;
+    met @extension@.sparsevec;
+    ids bigint[];
+    isbns text[];
+    titles text[];
+    scores real[];
+    similarities real[];
+BEGIN
+    SELECT m.ranker, own[1:m.max_history] INTO ranker, telling
+    FROM tterec.models m WHERE m.generation = ranked.generation;
+    IF ranker IS NULL THEN
+        RETURN QUERY SELECT * FROM tterec.nearest(
+            generation, query, k, excluded, ef_search, 'history');
+        RETURN;
+    END IF;
+    wanted := greatest(k, (ranker ->> 'candidates')::int);
+    -- As in tterec.nearest: the scan is for when the index comes back with too few, or is asked
+    -- for more than it is good for.
+    ways := CASE WHEN wanted <= 1000 THEN '{index,scan}' ELSE '{scan}' END;
+    -- Restored on return, by the SET clauses above. A scan finds no more items than this at once.
+    PERFORM set_config('hnsw.ef_search',
+        least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
+    EXECUTE format($text$
+        SELECT format('{%%s}/%%s', string_agg(e.place || ':1', ','), $2)
+        FROM tterec.item_evidence_%s e
+        WHERE e.item_id = ANY ($1)
+        $text$, generation)
+    INTO met USING telling, (ranker ->> 'items')::int;
+    FOREACH way IN ARRAY ways LOOP
+        EXECUTE format($text$
+            WITH near AS MATERIALIZED (
+                SELECT v.item_id
+                FROM tterec.item_vectors_%1$s v %2$s
+                WHERE v.item_id <> ALL ($2)
+                ORDER BY %3$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
+                LIMIT $4
+            ), candidates AS MATERIALIZED (
+                SELECT item_id FROM near
+                UNION
+                SELECT unnest(e.leads) FROM tterec.item_evidence_%1$s e WHERE e.item_id = ANY ($3)
+            ), scored AS MATERIALIZED (
+                SELECT c.item_id,
+                    -(v.embedding OPERATOR(@extension@.<#>) $1) AS similarity,
+                    -(e.weights OPERATOR(@extension@.<#>) $5) AS evidence
+                FROM candidates c
+                    JOIN tterec.item_vectors_%1$s v ON v.item_id = c.item_id
+                    JOIN tterec.item_evidence_%1$s e ON e.item_id = c.item_id
+                WHERE c.item_id <> ALL ($2)
+            ), ordered AS (
+                SELECT item_id, round((evidence + $6 * similarity)::numeric, 6)::real AS score,
+                    round(similarity::numeric, 6)::real AS similarity
+                FROM scored
+                ORDER BY score DESC, item_id
+            )
+            -- Sorted first, so that only k items are looked up.
+            SELECT array_agg(f.item_id), array_agg(f.isbn), array_agg(f.title),
+                array_agg(f.score), array_agg(f.similarity)
+            FROM (
+                SELECT o.item_id, c.isbn, c.title, o.score, o.similarity
+                FROM ordered o JOIN tterec.catalogue c ON c.item_id = o.item_id
+                ORDER BY o.score DESC, o.item_id
+                LIMIT $7
+            ) f
+            $text$,
+            generation,
+            CASE way WHEN 'scan' THEN 'JOIN tterec.catalogue c ON c.item_id = v.item_id' END,
+            CASE way WHEN 'scan' THEN '0 + ' END)  -- the same order, but the index has it not
+        INTO ids, isbns, titles, scores, similarities
+        USING query, excluded, telling, wanted, met, (ranker ->> 'similarity_weight')::float8, k;
+        EXIT WHEN cardinality(ids) >= k;
+    END LOOP;
+    RETURN QUERY
+        SELECT r.place::int, r.item_id, r.isbn, r.title, r.score, r.similarity, 'history'
+        FROM unnest(ids, isbns, titles, scores, similarities) WITH ORDINALITY
+            AS r (item_id, isbn, title, score, similarity, place);
+END
+$$;

@@ -1,0 +1,4 @@
+-- The second stage of the whole catalogue.
+SELECT item_id, weights, leads
+FROM tterec.item_evidence_@generation@
+ORDER BY place
