@@ -1,0 +1,171 @@
+"""The second stage in memory: what is looked at, how it is scored, how the mixture is chosen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from tterec.ranking import second_stage
+from tterec.ranking.histories import Met, met_by
+from tterec.ranking.lists import best_of, ranked_lists
+from tterec.ranking.second_stage import Stage, mix, unmixed
+from tterec.records import Interactions, TrainedModel, TrainedVectors
+
+IDS = np.array([10, 20, 30, 40, 50])
+# Having met 10 speaks for 30 and, less, for 50; having met 20 speaks against 30.
+WEIGHTS = sparse.csr_array(
+    np.array(
+        [
+            [0, 0, 0, 0, 0],
+            [0, 0, 0, 0, 0],
+            [0.5, -0.25, 0, 0, 0],
+            [0, 0, 0, 0, 0],
+            [0.125, 0, 0, 0, 0],
+        ],
+        dtype=np.float32,
+    )
+)
+
+
+def interactions(pairs: list[tuple[int, int]]) -> Interactions:
+    users, items = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    unknown = np.full(len(users), np.nan)
+    return Interactions(users, items, unknown.astype(np.float32), unknown)
+
+
+def vectors(items: np.ndarray, profile: np.ndarray) -> TrainedVectors:
+    """Users' vectors are the profile, whatever they met."""
+    return TrainedVectors(
+        item_ids=IDS[: len(items)],
+        item_embeddings=items.astype(np.float32),
+        history_vectors=np.zeros_like(items, dtype=np.float32),
+        user_ids=np.zeros(0, dtype=np.int64),
+        profile_vectors=np.zeros((0, items.shape[1]), dtype=np.float32),
+        default_profile=profile.astype(np.float32),
+        history_weights=np.ones(12),
+        normalised=False,
+        max_history=3,
+    )
+
+
+def test_evidence_is_the_sum_over_the_items_met() -> None:
+    stage = Stage(unmixed(IDS, WEIGHTS))
+    found = stage.evidence_of([np.array([0]), np.array([0, 1]), np.array([], dtype=np.int64)])
+    np.testing.assert_allclose(found, [[0, 0, 0.5, 0, 0.125], [0, 0, 0.25, 0, 0.125], [0] * 5])
+
+
+def test_leads_are_what_an_item_speaks_for_best_first() -> None:
+    leads = unmixed(IDS, WEIGHTS).leads
+    assert leads[0, :3].tolist() == [30, 50, -1]
+    assert (leads[1:] == -1).all()
+
+
+def test_candidates_are_the_nearest_and_the_leads_and_never_the_forbidden() -> None:
+    stage = Stage(replace(unmixed(IDS, WEIGHTS), candidates=2))
+    similarities = np.array([[-np.inf, 0.9, 0.1, 0.8, 0.2], [0.5, 0.4, 0.3, 0.2, -np.inf]])
+    met = Met(np.array([0, 1, 2]), np.array([0, 0]), np.full(2, np.nan, dtype=np.float32))
+    looked_at = stage.candidates(similarities, met)
+    assert looked_at.tolist() == [
+        [False, True, True, True, True],
+        [True, True, True, False, False],
+    ]
+    assert stage.candidates(similarities, met, at_least=9).sum() == 8
+
+
+def test_scores_are_the_mixture_where_an_item_is_looked_at() -> None:
+    stage = Stage(replace(unmixed(IDS, WEIGHTS), candidates=1, similarity_weight=2.0))
+    met = Met(np.array([0, 1]), np.array([0]), np.full(1, np.nan, dtype=np.float32))
+    found = stage.scores(np.array([[-np.inf, 0.9, 0.1, 0.8, 0.2]]), met)
+    np.testing.assert_allclose(found, [[-np.inf, 1.8, 0.7, -np.inf, 0.525]])
+
+
+def test_lists_use_the_second_stage_only_for_those_who_met_something() -> None:
+    model = TrainedModel(
+        vectors(np.array([[0.1], [0.9], [0.2], [0.8], [0.3]]), np.ones(1)),
+        b"",
+        {},
+        ranker=replace(unmixed(IDS, WEIGHTS), similarity_weight=0.1),
+    )
+    known = interactions([(1, 10), (3, 20), (3, 99)])  # nobody knows item 99
+    found = ranked_lists(model, known, np.array([1, 2, 3]), 3)
+    assert found.item_ids.tolist() == [[30, 50, 20], [20, 40, 50], [40, 50, 10]]
+    np.testing.assert_allclose(
+        found.scores, [[0.52, 0.155, 0.09], [0.9, 0.8, 0.3], [0.08, 0.03, 0.01]], atol=1e-7
+    )
+    without = ranked_lists(model, known, np.array([1]), 9, ranker=False)
+    assert without.item_ids.tolist() == [[20, 40, 50, 30, -1, -1, -1, -1, -1]]
+    assert np.isnan(without.scores[0, 4:]).all()
+    everything = ranked_lists(model, known, np.array([1]), 5, ranker=False, exclude_known=False)
+    assert everything.item_ids.tolist() == [[20, 40, 50, 30, 10]]
+
+
+def test_equal_scores_rank_by_id_across_the_cut() -> None:
+    scores = np.array([0.5, 0.5 + 1e-9, 0.7, 0.5, -np.inf])
+    assert best_of(IDS, scores, 2).tolist() == [2, 0]
+    assert best_of(IDS, scores, 0).tolist() == []
+    assert best_of(IDS, scores, 9).tolist() == [2, 0, 1, 3]
+
+
+def test_histories_are_ordered_and_cut_as_in_serving() -> None:
+    nan = np.nan
+    known = Interactions(
+        np.array([7, 7, 7, 7, 5]),
+        np.array([10, 20, 30, 40, 50]),
+        np.array([nan, 3, 9, 9, nan], dtype=np.float32),
+        np.array([nan, 1.0, 5.0, 1.0, nan]),
+    )
+    met = met_by(known, np.array([6, 7, 5]), IDS)
+    assert [met.of(user).tolist() for user in range(3)] == [[], [2, 3, 1, 0], [4]]
+    assert [met.newest(2).of(user).tolist() for user in range(3)] == [[], [2, 3], [4]]
+    assert met.select(np.array([2, 1])).of(1).tolist() == [2, 3, 1, 0]
+
+
+@pytest.fixture
+def crowd() -> tuple[Interactions, Interactions]:
+    """80 users who met item 10; held out is 30 for all of them."""
+    return (
+        interactions([(user, 10) for user in range(80)]),
+        interactions([(user, 30) for user in range(80)]),
+    )
+
+
+def test_the_mixture_follows_what_ranks_the_held_out_items(
+    crowd: tuple[Interactions, Interactions],
+) -> None:
+    far = vectors(np.array([[0.0], [0.5], [-1.0], [0.4], [0.3]]), np.ones(1))
+    mixed = mix(unmixed(IDS, WEIGHTS), far, *crowd)
+    assert mixed is not None
+    assert mixed.ndcg == 1.0  # evidence puts 30 first
+    assert mixed.ndcg_without == pytest.approx(1 / np.log2(5))  # it is the last of four
+    assert mixed.ranker.similarity_weight < 0.2
+
+
+def test_the_mixture_leans_on_similarity_where_evidence_misleads(
+    crowd: tuple[Interactions, Interactions],
+) -> None:
+    near = vectors(np.array([[0.0], [0.5], [1.0], [0.4], [0.3]]), np.ones(1))
+    misleading = sparse.csr_array((np.array([0.4], dtype=np.float32), ([1], [0])), shape=(5, 5))
+    mixed = mix(unmixed(IDS, misleading), near, *crowd)
+    assert mixed is not None
+    assert mixed.ndcg == mixed.ndcg_without == 1.0
+    assert mixed.ranker.similarity_weight * 0.5 > 0.4  # else 20 would be before 30
+
+
+def test_a_held_out_item_that_is_no_candidate_counts_as_missed(
+    crowd: tuple[Interactions, Interactions],
+) -> None:
+    far = vectors(np.array([[0.0], [0.5], [-1.0], [0.4], [0.3]]), np.ones(1))
+    nothing = sparse.csr_array((5, 5), dtype=np.float32)
+    mixed = mix(replace(unmixed(IDS, nothing), candidates=2), far, *crowd)
+    assert mixed is not None
+    assert mixed.ndcg == 0.0
+    assert mixed.ndcg_without > 0
+
+
+def test_too_few_validation_users_choose_nothing() -> None:
+    few = second_stage.LEAST_USERS - 1
+    known = interactions([(user, 10) for user in range(few)])
+    held_out = interactions([(user, 30) for user in range(few)])
+    near = vectors(np.array([[0.0], [0.5], [1.0], [0.4], [0.3]]), np.ones(1))
+    assert mix(unmixed(IDS, WEIGHTS), near, known, held_out) is None
