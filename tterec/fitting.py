@@ -16,7 +16,6 @@ from tterec.records import (
     Interactions,
     Progress,
     ProgressCallback,
-    Ranker,
     TrainedModel,
     ignore,
 )
@@ -50,20 +49,14 @@ def with_ranker(
     The mixture is chosen without these, then the weights are fitted to all `interactions`.
     """
     from tterec.ranking import second_stage
-    from tterec.ranking.histories import met_by
-    from tterec.ranking.item_weights import fit_item_weights
 
     validation, item_ids = model.validation, model.vectors.item_ids
     if validation is None:
         return model
 
-    def ranker_of(known: Interactions) -> Ranker:
-        met = met_by(known, np.unique(known.user_ids), item_ids)
-        matrix = met.matrix(np.ones(len(met.items), dtype=np.float32), len(item_ids))
-        return second_stage.unmixed(item_ids, fit_item_weights(matrix, progress=progress))
-
     rest = _without(interactions, validation)
-    mixed = second_stage.mix(ranker_of(rest), model.vectors, rest, validation)
+    evidence = second_stage.fit_evidence(rest, item_ids, progress)
+    mixed = second_stage.mix(evidence, model.vectors, rest, validation)
     if mixed is None:
         return model
     metrics = {
@@ -75,8 +68,8 @@ def with_ranker(
     progress(Progress("ranker", message=_line(mixed.ndcg, mixed.ndcg_without)))
     ranker = None
     if wins:
-        weight = mixed.ranker.similarity_weight
-        ranker = replace(ranker_of(interactions), similarity_weight=weight)
+        evidence = second_stage.fit_evidence(interactions, item_ids, progress)
+        ranker = replace(evidence, similarity_weight=mixed.ranker.similarity_weight)
     return replace(model, ranker=ranker, metrics=model.metrics | metrics)
 
 

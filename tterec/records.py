@@ -125,7 +125,8 @@ class TrainedVectors:
 
 @dataclass(frozen=True)
 class Ranker:
-    """The second stage: score = similarity_weight · similarity + Σ weights of the items met.
+    """The second stage: score = similarity_weight · similarity + Σ w(rating) · weight, over the
+    items met, with w(rating) = rating / 10, and unrated_weight where there is none.
 
     item_ids: int64 (n,), ascending. Of item i, sources[offsets[i] : offsets[i + 1]] are the rows
     of the items that speak for it when they were met, with float32 weights; offsets int64
@@ -140,6 +141,7 @@ class Ranker:
     weights: NDArray[np.float32]
     leads: NDArray[np.int64]
     similarity_weight: float
+    unrated_weight: float
     candidates: int
 
 

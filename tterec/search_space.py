@@ -28,6 +28,7 @@ _SEARCHED = {
         _times("learning_rate", 1 / 4, 4),
         _times("weight_decay", 1 / 10, 10),
         _times("temperature", 1 / 3, 3),
+        _times("margin", 1 / 4, 4),
         _times("gamma", 1 / 10, 10),
         Span("uniform_negatives", 0.0, 1.5),
         Span("id_dropout", 0.0, 0.6),
@@ -41,6 +42,9 @@ _SEARCHED = {
 _OF_ALL = ("learning_rate", "dim", "batch_size", "id_dropout", "id_shrinkage")
 _OF_OBJECTIVE = {
     "softmax": ("weight_decay", "temperature", "uniform_negatives"),
+    "full-softmax": ("weight_decay", "temperature"),
+    "triplet": ("weight_decay", "margin", "uniform_negatives"),
+    "bpr": ("weight_decay", "temperature", "uniform_negatives"),
     "mse": ("gamma", "regulariser"),
 }
 
@@ -50,7 +54,7 @@ def search_space(objective: str, fixed: Collection[str] = ()) -> Space:
 
     Raises ConfigError where nothing is left.
     """
-    names = (*_OF_ALL, *_OF_OBJECTIVE.get(objective, ()))
+    names = (*_OF_ALL, *_OF_OBJECTIVE[objective])
     space = [_SEARCHED[name] for name in names if name not in fixed]
     if not space:
         raise ConfigError(

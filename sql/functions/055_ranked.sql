@@ -2,14 +2,15 @@
 -- first), best first, without the excluded; equal scores by id. By the second stage, where the
 -- generation has one:
 --
---     score = similarity weight * inner product + sum of the item's weights for the items met
+--     score = similarity weight * inner product + sum of the item's weights for the items met,
+--         each times rating / 10, or the ranker's unrated weight where there is none
 --
 -- over the items that are nearest to the vector and those that the items met speak for most. The
 -- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
 -- the inner product alone orders them.
 CREATE OR REPLACE FUNCTION tterec.ranked(
     generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
-    ef_search int)
+    ratings real[], ef_search int)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -29,7 +30,8 @@ DECLARE
     scores real[];
     similarities real[];
 BEGIN
-    SELECT m.ranker, own[1:m.max_history] INTO ranker, telling
+    SELECT m.ranker, own[1:m.max_history], ranked.ratings[1:m.max_history]
+    INTO ranker, telling, ratings
     FROM tterec.models m WHERE m.generation = ranked.generation;
     IF ranker IS NULL THEN
         RETURN QUERY SELECT * FROM tterec.nearest(
@@ -44,11 +46,14 @@ BEGIN
     PERFORM set_config('hnsw.ef_search',
         least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
     EXECUTE format($text$
-        SELECT format('{%%s}/%%s', string_agg(e.place || ':1', ','), $2)
-        FROM tterec.item_evidence_%s e
-        WHERE e.item_id = ANY ($1)
+        SELECT format('{%%s}/%%s', string_agg(e.place || ':' || given.voice, ','), $4)
+        FROM (
+            SELECT item_id, coalesce((rating / 10)::real, $3) AS voice
+            FROM unnest($1, $2) AS own (item_id, rating)
+        ) given JOIN tterec.item_evidence_%s e ON e.item_id = given.item_id
+        WHERE given.voice > 0
         $text$, generation)
-    INTO met USING telling, (ranker ->> 'items')::int;
+    INTO met USING telling, ratings, (ranker ->> 'unrated_weight')::real, (ranker ->> 'items')::int;
     FOREACH way IN ARRAY ways LOOP
         EXECUTE format($text$
             WITH near AS MATERIALIZED (

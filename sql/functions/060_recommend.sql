@@ -24,7 +24,7 @@ BEGIN
     ELSIF embedded.history > 0 THEN
         RETURN QUERY SELECT * FROM tterec.ranked(
             embedded.generation, embedded.vector, wanted, excluded, seen.items,
-            embedded.ef_search);
+            seen.ratings, embedded.ef_search);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
             embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile');
@@ -95,7 +95,7 @@ BEGIN
     ELSE
         RETURN QUERY SELECT * FROM tterec.ranked(
             embedded.generation, embedded.vector, wanted, given.items, given.items,
-            embedded.ef_search);
+            given.ratings, embedded.ef_search);
     END IF;
 END
 $$;

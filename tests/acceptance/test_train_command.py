@@ -88,7 +88,7 @@ def test_settings_come_from_flags_before_the_file(shop: Database, tmp_path: Path
     [
         (("--config", "{file}"), "epoch = 3\n", "unknown setting 'epoch'"),
         (("--config", "{file}"), "epochs = 'three'\n", "write a int"),
-        (("--config", "{file}"), "objective = 'bpr'\n", "objective 'bpr' is unknown"),
+        (("--config", "{file}"), "objective = 'hinge'\n", "objective 'hinge' is unknown"),
         (("--config", "{file}.not"), "", "cannot read"),
         (("--dim", "1"), "", "dim = 1 is out of range"),
         (("--items-sql", "{file}"), "-- later\n", "holds no query"),
@@ -111,10 +111,10 @@ def test_bad_input_is_one_line_and_trains_nothing(
     assert statuses(database) == []
 
 
-def test_an_objective_of_a_later_day_is_wrong_usage() -> None:
-    done = tterec("train", "--objective", "bpr")
+def test_an_unknown_objective_is_wrong_usage() -> None:
+    done = tterec("train", "--objective", "hinge")
     assert done.returncode == 2
-    assert "'bpr' is not one of 'softmax', 'mse'" in done.stderr
+    assert "'hinge' is not one of 'softmax', 'full-softmax', 'mse'" in done.stderr
 
 
 @pytest.fixture

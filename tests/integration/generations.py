@@ -88,6 +88,7 @@ def random_ranker(
         weights=random.normal(0.02, 0.1, lengths.sum()).astype(np.float32),
         leads=leads,
         similarity_weight=similarity_weight,
+        unrated_weight=0.7,
         candidates=candidates,
     )
 

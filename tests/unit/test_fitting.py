@@ -11,7 +11,7 @@ from tests.unit.towers.worlds import World, interactions_of, planted_series
 from tterec import fitting
 from tterec.config import TrainingConfig
 from tterec.evaluation import ndcg_at_k
-from tterec.ranking import item_weights, second_stage
+from tterec.ranking import second_stage
 from tterec.ranking.lists import ranked_lists
 from tterec.records import Progress, TrainedModel, TrainedVectors
 
@@ -59,7 +59,7 @@ def test_the_mixture_is_chosen_without_the_validation_interactions(
 ) -> None:
     """What the first fit of weights gets, and what the mixture ranks from."""
     counts: list[int] = []
-    fit_item_weights = item_weights.fit_item_weights
+    fit_item_weights = second_stage.fit_item_weights
 
     def counted(met, *arguments, **named):  # type: ignore[no-untyped-def]
         counts.append(met.nnz)
@@ -71,7 +71,7 @@ def test_the_mixture_is_chosen_without_the_validation_interactions(
         known.append((rest, validation))
         return mix(ranker, vectors, rest, validation)
 
-    monkeypatch.setattr(item_weights, "fit_item_weights", counted)
+    monkeypatch.setattr(second_stage, "fit_item_weights", counted)
     monkeypatch.setattr(second_stage, "mix", watched)
     fitting.with_ranker(replace(model, ranker=None), series.interactions)
     ((rest, validation),) = known

@@ -21,8 +21,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--config", "config_file", type=_FILE, metavar="FILE", help="Settings as TOML.")
 @click.option(
     "--objective",
-    type=click.Choice(["softmax", "mse"]),
-    help="softmax: which book comes next; mse: which rating it gets. Default: softmax.",
+    type=click.Choice(["softmax", "full-softmax", "mse", "triplet", "bpr"]),
+    help="mse: which rating a book gets; the others: which book comes next. Default: softmax.",
 )
 @click.option("--epochs", type=int, metavar="N", help="At most N passes over the interactions.")
 @click.option("--dim", type=int, metavar="N", help="Dimensions of the vectors. Default: 64.")

@@ -53,17 +53,29 @@ def exact_scores(
     return rounded
 
 
+def voices(ratings: NDArray[np.floating], unrated_weight: float) -> NDArray[np.float64]:
+    """How much each item met counts as evidence, (n,): rating / 10, or `unrated_weight`."""
+    return np.where(np.isnan(ratings), unrated_weight, ratings.astype(np.float64) / 10)
+
+
 def evidence_sums(
     offsets: NDArray[np.int64],
     sources: NDArray[np.int64],
     weights: NDArray[np.floating],
     met: NDArray[np.int64],
+    voices: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """What the items met say for each of n items: Σ of its weights whose source was met, (n,).
+    """What the items met say for each of n items: Σ voice · weight of those met, (n,).
 
-    sources (w,) and weights (w,): those of item i from offsets[i] (n + 1,).
+    sources (w,) and weights (w,): those of item i from offsets[i] (n + 1,). met (m,), distinct,
+    with how much each of them counts, voices (m,).
     """
-    spoken = np.where(np.isin(sources, met), weights.astype(np.float64), 0.0)
+    spoken = np.zeros(len(sources))
+    if len(met):
+        order = np.argsort(met)
+        places = order[np.searchsorted(met, sources, sorter=order).clip(max=len(met) - 1)]
+        known = met[places] == sources
+        spoken[known] = weights[known].astype(np.float64) * voices[places[known]]
     sums = np.zeros(len(offsets) - 1)
     filled = np.flatnonzero(np.diff(offsets))  # reduceat has no empty sums
     if len(filled):

@@ -30,13 +30,17 @@ class Regression:
     core and on MovieLens 100k, as in `TrainingConfig`."""
 
     neighbours: int = 100
-    """Items that an item is regressed on: those with the greatest cosine."""
+    """Items that an item is regressed on: those with the greatest cosine. 200 gave .0708 and .363
+    where 100 gave .0702 and .369, in twice the time."""
     kept: int = 50
     """Of the weights, so many are kept: the greatest in magnitude."""
-    ridge: float = 100.0
-    """Added to every neighbour's count of users, as if so many had met nothing else."""
+    ridge: float = 50.0
+    """Added to every neighbour's count of users, as if so many had met nothing else. 50 and 100
+    gave .0686 and .0682, .404 and .402, with interactions weighed by their rating; 10 and 300, of
+    200 neighbours that all count alike and without dropout, .061 and .067, .264 and .360."""
     dropout: float = 1.0
-    """Added likewise, times the neighbour's own count: popular items must not speak too loud."""
+    """Added likewise, times the neighbour's own count: popular items must not speak too loud. 0,
+    .5, 1 and 3, with a ridge of 50, gave .0681, .0682, .0679 and .0653, .345, .367, .371, .370."""
     most_met: int = 1000
     """At most so many items of a user count, the most telling: the pairs grow with the square."""
     most_pairs: int = 1000
@@ -44,7 +48,8 @@ class Regression:
 
 
 class _Counts(NamedTuple):
-    """XᵀX as far as it is kept: the users that two items share, row by row, and each item's."""
+    """XᵀX as far as it is kept: the users that two items share, row by row, and each item's own.
+    They are counts where all interactions count alike."""
 
     shared: sparse.csr_array
     users: NDArray[np.float64]
@@ -57,8 +62,9 @@ def fit_item_weights(
 ) -> sparse.csr_array:
     """Weights (items, items) float32: row i holds what speaks for item i, by the items met.
 
-    met: (users, items), each row with the user's items, the most telling first; values are
-    ignored. A user's evidence for all items is the sum of the columns of the items met.
+    met: (users, items), each row with the user's items, the most telling first; its values, from
+    0 to 1, say how much each interaction counts. A user's evidence for all items is the sum of
+    the columns of the items met, times these values.
     """
     regression = regression or Regression()
     counts = _co_occurrences(_capped(met, regression.most_met), regression.most_pairs)
@@ -88,19 +94,20 @@ def fit_item_weights(
 
 
 def _capped(met: sparse.csr_array, most: int) -> sparse.csr_array:
-    """Ones (users, items) of each row's first entries."""
+    """Each row's first entries."""
     lengths = np.diff(met.indptr)
     place = np.arange(met.nnz) - np.repeat(met.indptr[:-1], lengths)
     kept = place < most
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
-    ones = np.ones(int(kept.sum()), dtype=np.float32)
-    return sparse.csr_array((ones, met.indices[kept], offsets), shape=met.shape)
+    return sparse.csr_array(
+        (met.data[kept].astype(np.float32), met.indices[kept], offsets), shape=met.shape
+    )
 
 
 def _co_occurrences(met: sparse.csr_array, most_pairs: int) -> _Counts:
     by_item = met.T.tocsr()
-    users = np.diff(by_item.indptr).astype(np.float64)
-    root = np.sqrt(np.maximum(users, 1.0))
+    users = by_item.multiply(by_item).sum(axis=1).astype(np.float64)
+    root = np.sqrt(np.maximum(users, 1e-9))
     parts = []
     for start in range(0, met.shape[1], _ITEMS_AT_ONCE):
         rows = (by_item[start : start + _ITEMS_AT_ONCE] @ met).tocsr()
@@ -144,7 +151,7 @@ def _regress(
     if len(near) == 0:
         return near, target
     if len(near) > regression.neighbours:
-        cosine = target / np.sqrt(users[near])
+        cosine = target / np.sqrt(np.maximum(users[near], 1e-9))
         best = np.argpartition(-cosine, regression.neighbours)[: regression.neighbours]
         near, target = near[best], target[best]
     size = len(near)

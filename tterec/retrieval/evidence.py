@@ -18,8 +18,8 @@ from tterec.retrieval.pgvector import LiveModel, Ranking
 
 @dataclass(frozen=True)
 class Considered:
-    """Candidates with their rows of evidence, and the places in these rows, int64, of the items
-    that the user has met."""
+    """Candidates with their rows of evidence; `met`, int64: of each item met, in their order, its
+    place in these rows, -1 for those that the generation does not know."""
 
     candidates: Candidates
     evidence: Rows
@@ -39,7 +39,7 @@ def considered(
     """
     given = {"near": near.tolist(), "met": met.tolist(), "excluded": excluded.tolist()}
     rows = pgvector.query(connection, "second_stage", model, **given).fetchall()
-    places = pgvector.query(connection, "met_places", model, met=met.tolist()).fetchall()
+    places = dict(pgvector.query(connection, "met_places", model, met=met.tolist()).fetchall())
     return Considered(
         Candidates(
             item_ids=np.array([row[0] for row in rows], dtype=np.int64),
@@ -48,7 +48,7 @@ def considered(
             vectors=vectors.decode([row[3] for row in rows], model.dim),
         ),
         sparse_vectors.decode([row[4] for row in rows]),
-        np.array([row[0] for row in places], dtype=np.int64),
+        np.array([places.get(item, -1) for item in met.tolist()], dtype=np.int64),
     )
 
 
@@ -67,5 +67,6 @@ def ranker(connection: Connection, model: LiveModel, ranking: Ranking) -> Ranker
         weights=evidence.values,
         leads=leads,
         similarity_weight=ranking.similarity_weight,
+        unrated_weight=ranking.unrated_weight,
         candidates=ranking.candidates,
     )

@@ -33,6 +33,7 @@ class Ranking:
     """How a generation's second stage mixes, and how many nearest items it looks at."""
 
     similarity_weight: float
+    unrated_weight: float
     candidates: int
 
 
@@ -100,7 +101,8 @@ def live_model(connection: Connection) -> LiveModel | None:
         default_profile=np.array(profile, dtype=np.float32),
         ef_search=ef_search,
         extension=extension,
-        ranking=ranker and Ranking(ranker["similarity_weight"], ranker["candidates"]),
+        ranking=ranker
+        and Ranking(ranker["similarity_weight"], ranker["unrated_weight"], ranker["candidates"]),
     )
 
 

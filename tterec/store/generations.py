@@ -159,6 +159,7 @@ def publish_vectors(
 def _ranking(ranker: Ranker) -> dict[str, Any]:
     return {
         "similarity_weight": ranker.similarity_weight,
+        "unrated_weight": ranker.unrated_weight,
         "candidates": ranker.candidates,
         "items": len(ranker.item_ids),
     }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tterec.towers.features import Encoded
 from tterec.towers.histories import Histories
+from tterec.towers.negatives import Negatives
 from tterec.towers.ragged import Index, Renumbering, offsets_of
 
 RUN = 16
@@ -47,8 +48,8 @@ class Batch:
     history is that of run 0, then of run 1, …, starting at history_offsets (r,), with
     history_lengths (r,) and history_buckets (h,). runs: int64 (b,), each interaction's run.
     inside: float32 (b,), 1 where the target stands in its own user's history, with its bucket in
-    target_buckets. uniform: how many candidates were drawn uniformly. known: two index arrays,
-    the (run, candidate) pairs that the user has met.
+    target_buckets. log_q: float32 (c,), log of how often each candidate is drawn, up to a
+    constant. known: two index arrays, the (run, candidate) pairs that the user has met.
     id_gates: float32 (i,), how much of each item's own embedding counts.
     """
 
@@ -63,7 +64,7 @@ class Batch:
     inside: NDArray[np.float32]
     ratings: NDArray[np.float32]
     candidates: Index
-    uniform: int
+    log_q: NDArray[np.float32]
     known: tuple[Index, Index]
     history: Index
     history_offsets: Index
@@ -82,18 +83,19 @@ class Batches:
         users: Encoded,
         *,
         batch_size: int,
-        uniform_negatives: float,
+        negatives: Negatives | None,
         id_shrinkage: float,
         id_dropout: float,
         seed: int,
     ) -> None:
+        """Without `negatives` the whole catalogue is every batch's candidates."""
         self._histories = histories
         self._targets = np.flatnonzero(targets)
         self._owners = histories.owners
         self._in_history = histories.in_history
         self._items = items
         self._users = with_featureless_row(users)
-        self._negatives = uniform_negatives
+        self._negatives = negatives
         self._dropout = id_dropout
         self._rng = np.random.default_rng([seed, 1])
         self.gates = id_gates(histories, len(items), id_shrinkage)
@@ -127,9 +129,7 @@ class Batches:
         run_starts = np.diff(owners, prepend=-1) != 0
         runs, run_users = np.cumsum(run_starts) - 1, owners[run_starts]
         target_items = histories.items[positions]
-        uniform = round(self._negatives * len(positions))
-        drawn = self._rng.integers(len(self._items), size=uniform)
-        candidates = self._among_candidates.unique(target_items, drawn)
+        candidates, log_q = self._candidates(target_items)
         history, history_lengths = histories.history_spans(run_users)
         history_items = histories.items[history]
         item_rows = self._among_items.unique(candidates, history_items)
@@ -147,13 +147,21 @@ class Batches:
             inside=self._in_history[positions].astype(np.float32),
             ratings=histories.ratings[positions],
             candidates=self._among_items.numbers_of(candidates),
-            uniform=uniform,
+            log_q=log_q,
             known=self._known(run_users, candidates),
             history=self._among_items.numbers_of(history_items),
             history_offsets=offsets_of(history_lengths)[:-1],
             history_lengths=history_lengths,
             history_buckets=histories.buckets[history],
         )
+
+    def _candidates(self, targets: Index) -> tuple[Index, NDArray[np.float32]]:
+        if self._negatives is None:
+            everything = self._among_candidates.unique(np.arange(len(self._items)))
+            return everything, np.zeros(len(everything), dtype=np.float32)
+        drawn = self._negatives.draw(targets, self._rng)
+        candidates = self._among_candidates.unique(targets, drawn)
+        return candidates, self._negatives.log_q[candidates]
 
     def _user_side(self, rows: Index) -> Side:
         hidden = (rows < 0) | (self._rng.random(len(rows)) < FEATURELESS)

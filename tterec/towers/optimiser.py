@@ -15,11 +15,30 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 EPSILON = 1e-10
+
+
+class Optimiser(Protocol):
+    """Hands out parameters to compute a loss with, and moves them by its gradients."""
+
+    learning_rate: float
+
+    def whole(self, name: str) -> Tensor:
+        """A parameter with all its rows, in its own shape, to be differentiated by."""
+
+    def rows(self, name: str, rows: Tensor) -> Tensor:
+        """These distinct rows of a parameter, to be differentiated by: (n, width)."""
+
+    def step(self) -> None:
+        """Update what was handed out since the last step."""
+
+    def settle(self) -> None:
+        """Apply what is pending, so that the parameters can be read as they are."""
 
 
 @dataclass

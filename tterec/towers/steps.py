@@ -11,10 +11,33 @@ from tterec.config import TrainingConfig
 from tterec.errors import TrainingError
 from tterec.towers import losses, model
 from tterec.towers.batches import Batch, Side
-from tterec.towers.optimiser import RowAdagrad
+from tterec.towers.mining import Mining
+from tterec.towers.optimiser import Optimiser, RowAdagrad
+from tterec.towers.torch_optimiser import TorchOptimiser
 
 MOST_SCALE = 100.0
 """The temperature is learned, but not below 0.01: losses overflow beyond."""
+
+
+def optimiser(parameters: model.Parameters, config: TrainingConfig) -> Optimiser:
+    """The optimiser of these settings, for these parameters."""
+    # mse has a regulariser of its own.
+    weight_decay = 0.0 if config.objective == "mse" else config.weight_decay
+    if config.optimiser == "adagrad":
+        return RowAdagrad(
+            parameters,
+            learning_rate=config.learning_rate,
+            weight_decay=weight_decay,
+            decayed=model.DECAYED,
+        )
+    return TorchOptimiser(
+        parameters,
+        config.optimiser,
+        learning_rate=config.learning_rate,
+        weight_decay=weight_decay,
+        decayed=model.DECAYED,
+        tables=model.TABLES,
+    )
 
 
 class Learner:
@@ -24,26 +47,21 @@ class Learner:
         self,
         parameters: model.Parameters,
         config: TrainingConfig,
-        item_shares: NDArray[np.float64],
         device: torch.device,
     ) -> None:
-        """item_shares: float64 (items,), each item's share of the interactions learned from."""
         self.parameters = {name: tensor.to(device) for name, tensor in parameters.items()}
         self._config = config
-        self._shares = torch.from_numpy(item_shares.astype(np.float32)).to(device)
         self._device = device
-        self._optimiser = RowAdagrad(
-            self.parameters,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay if config.objective == "softmax" else 0.0,
-            decayed=model.DECAYED,
-        )
+        self._optimiser = optimiser(self.parameters, config)
 
-    def step(self, batch: Batch) -> float:
-        """Learn from a batch; its mean loss. Raises TrainingError if that is not finite."""
+    def step(self, batch: Batch, pace: float = 1.0) -> float:
+        """Learn from a batch, in a step of `pace` times the learning rate; its mean loss.
+
+        Raises TrainingError if that is not finite.
+        """
+        self._optimiser.learning_rate = self._config.learning_rate * pace
         read = self._read(batch)
-        objective = self._mse if self._config.objective == "mse" else self._softmax
-        loss = objective(batch, read)
+        loss = (self._mse if self._config.objective == "mse" else self._ranking)(batch, read)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingError(
@@ -73,22 +91,28 @@ class Learner:
             for name in self.parameters
         }
 
-    def _softmax(self, batch: Batch, read: model.Parameters) -> Tensor:
+    def _ranking(self, batch: Batch, read: model.Parameters) -> Tensor:
+        config = self._config
         cores, users = self._users(batch, read)
-        candidates = self._tensor(batch.candidates)
+        items = cores.index_select(0, self._tensor(batch.candidates)) + read["item_base"]
+        users, items = model.unit(users), model.unit(items)
         known = self._tensor(batch.known[0]), self._tensor(batch.known[1])
-        shares = self._shares.index_select(0, self._tensor(batch.item_rows[batch.candidates]))
-        return losses.sampled_softmax(
-            read["log_scale"].exp().clamp(max=MOST_SCALE) * model.unit(users),
-            model.unit(cores.index_select(0, candidates) + read["item_base"]),
-            self._tensor(batch.target_columns),
-            log_q=losses.log_sampling_probability(
-                shares, len(batch.runs), batch.uniform, len(self._shares)
-            ),
-            known=losses.known_mask(known, len(batch.history_lengths), len(candidates)),
+        scene = losses.Scene(
+            targets=self._tensor(batch.target_columns),
+            log_q=self._tensor(batch.log_q),
+            known=losses.known_mask(known, len(batch.history_lengths), len(items)),
             runs=self._tensor(batch.runs),
-            weights=losses.rating_weights(self._tensor(batch.ratings), self._config.rating_power),
+            weights=losses.rating_weights(self._tensor(batch.ratings), config.rating_power),
         )
+        mining = Mining(config.mining, config.mined, config.mining_gap)
+        if config.objective == "triplet":
+            if mining.kind == "none":
+                mining = mining._replace(kind="semi-hard")
+            return losses.triplet(users, items, scene, margin=config.margin, mining=mining)
+        scale = read["log_scale"].exp().clamp(max=MOST_SCALE)
+        mining = mining._replace(gap=mining.gap * float(scale.detach()))
+        objective = losses.bpr if config.objective == "bpr" else losses.softmax
+        return objective(scale * users, items, scene, mining)
 
     def _mse(self, batch: Batch, read: model.Parameters) -> Tensor:
         cores, users = self._users(batch, read)

@@ -26,9 +26,16 @@ from tterec.towers.batches import Batches
 from tterec.towers.embedding import Towers
 from tterec.towers.features import Encoded, Features
 from tterec.towers.histories import Histories, gather_histories
+from tterec.towers.negatives import Negatives
+from tterec.towers.schedule import pace
+from tterec.towers.spectral import spectral_items
 from tterec.towers.steps import Learner
 from tterec.towers.threads import bounded_threads
 from tterec.towers.validation import Figures, Validation
+
+MOST_PAIRS = 2**28
+"""Full softmax: items times interactions of a step; which of them the user has met is a mask of a
+byte each, and a step of that many takes some 5 s on one thread with 64 dimensions."""
 
 
 def train(
@@ -121,18 +128,20 @@ def _fit(
             "objective mse learns from ratings, and no interaction has one; "
             "train without ratings: tterec train --objective softmax"
         )
+    counts = np.bincount(histories.items, minlength=shape.items)
     batches = Batches(
         histories,
         targets,
         data.items,
         data.users,
         batch_size=config.batch_size,
-        uniform_negatives=0 if mse else config.uniform_negatives,
+        negatives=_negatives(counts, data.items, config),
         id_shrinkage=config.id_shrinkage,
         id_dropout=config.id_dropout,
         seed=config.seed,
     )
-    counts = np.bincount(histories.items, minlength=shape.items)
+    if config.objective == "full-softmax":
+        _check_affordable(shape.items, batches.targets // batches.steps)
     parameters = model.initial_parameters(
         shape,
         objective=config.objective,
@@ -140,12 +149,14 @@ def _fit(
         mean_rating=float(histories.ratings[targets].mean()) if mse else 0.0,
         seed=config.seed,
     )
-    learner = Learner(parameters, config, counts / counts.sum(), device)
+    if config.initialisation == "spectral":
+        parameters["item_ids"] = spectral_items(histories, parameters["item_ids"], config.seed)
+    learner = Learner(parameters, config, device)
     validation = Validation(histories, data.held_out, data.items, data.users, device)
     best = _Best(mse)
     started = time.perf_counter()
     for epoch in range(1, config.epochs + 1):
-        loss, rate = _epoch(learner, batches, progress)
+        loss, rate = _epoch(epoch, learner, batches, config, progress)
         figures = validation.figures(learner.parameters, batches.gates, mse=mse)
         best.offer(epoch, figures, learner.parameters)
         progress(Progress("train", message=_line(epoch, loss, figures, rate, mse)))
@@ -167,12 +178,47 @@ def _fit(
     )
 
 
-def _epoch(learner: Learner, batches: Batches, progress: ProgressCallback) -> tuple[float, float]:
+def _negatives(
+    counts: NDArray[np.integer], items: Encoded, config: TrainingConfig
+) -> Negatives | None:
+    """What is drawn beside a batch's own items; None: the whole catalogue."""
+    if config.objective == "full-softmax":
+        return None
+    if config.objective == "mse":
+        return Negatives(counts, items)
+    return Negatives(
+        counts,
+        items,
+        uniform=config.uniform_negatives,
+        popular=config.popular_negatives,
+        popularity_power=config.popularity_power,
+        similar=config.similar_negatives,
+    )
+
+
+def _check_affordable(items: int, batch: int) -> None:
+    if items * batch > MOST_PAIRS:
+        raise TrainingError(
+            f"full-softmax would score {items:,} items for each of {batch:,} interactions a step, "
+            f"and can afford {MOST_PAIRS:,} pairs; train with --objective softmax, or with "
+            f"batch_size = {max(MOST_PAIRS // items, 2)} in train.toml"
+        )
+
+
+def _epoch(
+    epoch: int,
+    learner: Learner,
+    batches: Batches,
+    config: TrainingConfig,
+    progress: ProgressCallback,
+) -> tuple[float, float]:
     """Learn from all batches once: mean loss and interactions a second."""
     started = time.perf_counter()
     total = 0.0
     for done, batch in enumerate(batches.epoch(), start=1):
-        total += learner.step(batch)
+        epochs = epoch - 1 + done / batches.steps
+        share = pace(epochs, config.schedule, warmup=config.warmup, epochs=config.epochs)
+        total += learner.step(batch, share)
         progress(Progress("train", done, batches.steps))
     learner.settle()
     return total / batches.steps, batches.targets / (time.perf_counter() - started)

@@ -17,8 +17,9 @@ def test_by_hand() -> None:
         np.array([4, 7, 4]),
         np.array([0.5, 0.25, -1.0], dtype=np.float32),
         np.array([7, 4, 100]),
+        exact.voices(np.array([5.0, np.nan, 10.0]), unrated_weight=0.25),
     )
-    assert found.tolist() == [0.75, 0.0, -1.0]
+    assert found.tolist() == [0.25 * 0.5 + 0.5 * 0.25, 0.0, 0.25 * -1.0]
     assert exact.mixed_scores(np.array([0.1234567, -0.0]), np.zeros(2), 2.0).tolist() == [
         0.246913,
         0.0,
@@ -33,7 +34,10 @@ def test_the_sum_of_the_weights_whose_source_was_met(
         np.cumsum([0, *map(len, rows)]),
         np.array([source for row in rows for source, _ in row], dtype=np.int64),
         np.array([weight for row in rows for _, weight in row], dtype=np.float32),
-        np.array(sorted(met), dtype=np.int64),
+        np.array(list(met), dtype=np.int64),
+        np.array([1 + item / 10 for item in met]),
     )
-    wanted = [sum(weight for source, weight in row if source in met) for row in rows]
+    wanted = [
+        sum(weight * (1 + source / 10) for source, weight in row if source in met) for row in rows
+    ]
     np.testing.assert_allclose(found, wanted, atol=1e-12)

@@ -118,3 +118,10 @@ def test_pairs_dropped_from_a_long_row_stay_where_the_other_row_keeps_them(
     )
     assert np.isfinite(found.data).all()
     assert (np.diff(found.indptr) == 5).all()
+
+
+def test_interactions_count_by_their_values() -> None:
+    # Two users: both items at 1 and .5, and the second at .8 alone.
+    x = sparse.csr_array(np.array([[1.0, 0.5], [0.0, 0.8]]))
+    found = fit_item_weights(x, Regression(ridge=2.0, dropout=0.0)).toarray()
+    np.testing.assert_allclose(found, [[0, 0.5 / (0.25 + 0.64 + 2)], [0.5 / (1 + 2), 0]], rtol=1e-6)

@@ -50,9 +50,12 @@ def vectors(items: np.ndarray, profile: np.ndarray) -> TrainedVectors:
 
 
 def test_evidence_is_the_sum_over_the_items_met() -> None:
-    stage = Stage(unmixed(IDS, WEIGHTS))
-    found = stage.evidence_of([np.array([0]), np.array([0, 1]), np.array([], dtype=np.int64)])
-    np.testing.assert_allclose(found, [[0, 0, 0.5, 0, 0.125], [0, 0, 0.25, 0, 0.125], [0] * 5])
+    stage = Stage(unmixed(IDS, WEIGHTS, unrated_weight=0.5))
+    ratings = np.array([10, np.nan, 8], dtype=np.float32)
+    found = stage.evidence(Met(np.array([0, 1, 3, 3]), np.array([0, 0, 1]), ratings))
+    np.testing.assert_allclose(
+        found, [[0, 0, 0.5, 0, 0.125], [0, 0, 0.25 - 0.2, 0, 0.0625], [0] * 5], rtol=1e-6
+    )
 
 
 def test_leads_are_what_an_item_speaks_for_best_first() -> None:

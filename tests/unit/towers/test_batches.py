@@ -7,6 +7,7 @@ from tterec.records import Column, FeatureTable, Interactions
 from tterec.towers.batches import RUN, Batch, Batches, id_gates
 from tterec.towers.features import Features
 from tterec.towers.histories import Histories, gather_histories
+from tterec.towers.negatives import Negatives
 
 USERS, ITEMS = 40, 60
 
@@ -34,10 +35,15 @@ ITEM_TABLE = FeatureTable(
 )
 
 
+def negatives_of(histories: Histories, uniform: float) -> Negatives:
+    counts = np.bincount(histories.items, minlength=ITEMS)
+    return Negatives(counts, Features.fit(ITEM_TABLE).encode(ITEM_TABLE), uniform=uniform)
+
+
 def batches_of(histories: Histories, **changed: object) -> Batches:
     settings: dict[str, object] = {
         "batch_size": 64,
-        "uniform_negatives": 0.25,
+        "negatives": negatives_of(histories, 0.25),
         "id_shrinkage": 1.0,
         "id_dropout": 0.0,
         "seed": 0,
@@ -113,12 +119,26 @@ def test_known_are_exactly_the_candidates_that_the_user_has_met(histories: Histo
         tuple(sorted(histories.items[start:end].tolist()))
         for start, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True)
     }
-    for batch in batches_of(histories, uniform_negatives=50.0).epoch():
+    for batch in batches_of(histories, negatives=negatives_of(histories, 50.0)).epoch():
         assert len(batch.candidates) == ITEMS, "every item was drawn"
         rows, columns = batch.known
         candidates = batch.item_rows[batch.candidates]
         for run in range(len(batch.history_lengths)):
             assert tuple(sorted(candidates[columns[rows == run]].tolist())) in met
+
+
+def test_without_negatives_every_item_is_a_candidate_of_every_batch(histories: Histories) -> None:
+    for batch in batches_of(histories, negatives=None).epoch():
+        assert batch.item_rows[batch.candidates].tolist() == list(range(ITEMS))
+        assert np.array_equal(batch.candidates[batch.target_columns], batch.targets)
+        assert batch.log_q.tolist() == [0.0] * ITEMS
+
+
+def test_a_batch_says_how_often_its_candidates_are_drawn(histories: Histories) -> None:
+    shares = np.bincount(histories.items, minlength=ITEMS) / len(histories)
+    for batch in batches_of(histories).epoch():
+        expected = shares[batch.item_rows[batch.candidates]] + 0.25 / ITEMS
+        assert np.exp(batch.log_q) == pytest.approx(expected)
 
 
 def test_small_data_make_small_batches(histories: Histories) -> None:

@@ -88,6 +88,31 @@ def planted_series(series: int = 25, readers: int = 40) -> World:
     )
 
 
+def planted_vectors(users: int = 600, items: int = 300, genres: int = 6, each: int = 12) -> World:
+    """Users and items with an embedding computed elsewhere, by which alone their genre shows. The
+    last 100 users have met nothing, the last 60 items nobody. User and item n are of genre
+    n % genres. Held out: nothing."""
+    rng = np.random.default_rng(11)
+    tilts = rng.normal(size=(genres, 16))
+    genre = np.arange(items) % genres
+    rows = []
+    for user in range(users - 100):
+        chances = np.where(genre == user % genres, 8.0, 1.0)[: items - 60]
+        drawn = rng.choice(items - 60, each, replace=False, p=chances / chances.sum())
+        rows += [(user, item) for item in drawn]
+
+    def table(n: int, name: str) -> FeatureTable:
+        values = tilts[np.arange(n) % genres] + 0.3 * rng.normal(size=(n, 16))
+        return FeatureTable(np.arange(n), (Column(name, "vector", values.astype(np.float32)),))
+
+    return World(
+        interactions=interactions_of(*np.array(rows).T),
+        users=table(users, "about"),
+        items=table(items, "title_embedding"),
+        held_out=interactions_of(*np.empty((2, 0), dtype=np.int64)),
+    )
+
+
 def user_vector(vectors: TrainedVectors, known: Interactions, user: int) -> np.ndarray:
     """A user's vector from what is published, by the rule: float64 (d,)."""
     row = np.flatnonzero(vectors.user_ids == user)
