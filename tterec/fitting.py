@@ -38,17 +38,21 @@ def fit(
 
     config = config or TrainingConfig()
     model = towers.train(interactions, users, items, config, progress)
-    return with_ranker(model, interactions, progress) if config.ranker else model
+    return with_ranker(model, interactions, items, progress) if config.ranker else model
 
 
 def with_ranker(
-    model: TrainedModel, interactions: Interactions, progress: ProgressCallback = ignore
+    model: TrainedModel,
+    interactions: Interactions,
+    items: FeatureTable,
+    progress: ProgressCallback = ignore,
 ) -> TrainedModel:
     """The model with a second stage, if that is better on the model's validation interactions.
 
     The mixture is chosen without these, then the weights are fitted to all `interactions`.
     """
-    from tterec.ranking import second_stage
+    from tterec.ranking import mixture, second_stage
+    from tterec.ranking.traits import traits_of
 
     validation, item_ids = model.validation, model.vectors.item_ids
     if validation is None:
@@ -56,20 +60,28 @@ def with_ranker(
 
     rest = _without(interactions, validation)
     evidence = second_stage.fit_evidence(rest, item_ids, progress)
-    mixed = second_stage.mix(evidence, model.vectors, rest, validation)
+    traits = traits_of(items)
+    mixed = mixture.mix(evidence, traits, model.vectors, rest, validation)
     if mixed is None:
         return model
     metrics = {
         "validation_ndcg_at_20_towers": round(mixed.ndcg_without, 6),
         "validation_ndcg_at_20_ranker": round(mixed.ndcg, 6),
-        "ranker_similarity_weight": round(mixed.ranker.similarity_weight, 6),
+        "ranker_similarity_weight": round(mixed.similarity, 6),
+    }
+    metrics |= {
+        f"ranker_{trait.name}_weight": weight
+        for trait, weight in zip(traits, mixed.traits, strict=True)
     }
     wins = mixed.ndcg > mixed.ndcg_without
     progress(Progress("ranker", message=_line(mixed.ndcg, mixed.ndcg_without)))
     ranker = None
     if wins:
         evidence = second_stage.fit_evidence(interactions, item_ids, progress)
-        ranker = replace(evidence, similarity_weight=mixed.ranker.similarity_weight)
+        ranker = replace(
+            second_stage.with_traits(evidence, traits, mixed.traits),
+            similarity_weight=mixed.similarity,
+        )
     return replace(model, ranker=ranker, metrics=model.metrics | metrics)
 
 

@@ -257,18 +257,19 @@ def _for_history(
     wanted = max(k, model.ranking.candidates)
     found_near = index.candidates(vector, wanted, excluded)
     best = exact.rank(found_near.item_ids, exact.exact_scores(vector, found_near.vectors), wanted)
-    found_all = evidence.considered(connection, model, found_near.item_ids[best], items, excluded)
+    voices = exact.voices(history.ratings[: len(items)], model.ranking.unrated_weight)
+    found_all = evidence.considered(
+        connection,
+        model,
+        near=found_near.item_ids[best],
+        met=items,
+        voices=voices,
+        excluded=excluded,
+    )
     candidates, rows = found_all.candidates, found_all.evidence
     similarities = exact.exact_scores(vector, candidates.vectors)
-    known_items = found_all.met >= 0
     spoken = exact.evidence_sums(
-        rows.offsets,
-        rows.positions,
-        rows.values,
-        found_all.met[known_items],
-        exact.voices(
-            history.ratings[: model.max_history][known_items], model.ranking.unrated_weight
-        ),
+        rows.offsets, rows.positions, rows.values, found_all.speaking, found_all.voices
     )
     scores = exact.mixed_scores(similarities, spoken, model.ranking.similarity_weight)
     return _listed(candidates, scores, similarities, k, source)

@@ -130,9 +130,11 @@ class Ranker:
 
     item_ids: int64 (n,), ascending. Of item i, sources[offsets[i] : offsets[i + 1]] are the rows
     of the items that speak for it when they were met, with float32 weights; offsets int64
-    (n + 1,), sources int64, ascending. leads: int64 (n, l), the ids of the items that each item
-    speaks for most, padded with -1: candidates of those who met it, beside the `candidates`
-    nearest to their vector.
+    (n + 1,), sources int64, ascending. Sources from n to `width` are traits, values of features:
+    item i has traits[trait_offsets[i] : trait_offsets[i + 1]], and a trait counts with the log
+    of 1 plus the w(rating) of the items met that have it. leads: int64 (n, l), the ids of the
+    items that each item speaks for most, padded with -1: candidates of those who met it, beside
+    the `candidates` nearest to their vector.
     """
 
     item_ids: NDArray[np.int64]
@@ -140,6 +142,9 @@ class Ranker:
     sources: NDArray[np.int64]
     weights: NDArray[np.float32]
     leads: NDArray[np.int64]
+    width: int
+    trait_offsets: NDArray[np.int64]
+    traits: NDArray[np.int64]
     similarity_weight: float
     unrated_weight: float
     candidates: int

@@ -3,7 +3,8 @@
 -- generation has one:
 --
 --     score = similarity weight * inner product + sum of the item's weights for the items met,
---         each times rating / 10, or the ranker's unrated weight where there is none
+--         each times rating / 10, or the ranker's unrated weight where there is none, and for
+--         their traits, each times ln(1 + the sum of these)
 --
 -- over the items that are nearest to the vector and those that the items met speak for most. The
 -- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
@@ -46,14 +47,21 @@ BEGIN
     PERFORM set_config('hnsw.ef_search',
         least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
     EXECUTE format($text$
-        SELECT format('{%%s}/%%s', string_agg(e.place || ':' || given.voice, ','), $4)
-        FROM (
-            SELECT item_id, coalesce((rating / 10)::real, $3) AS voice
+        WITH given AS MATERIALIZED (
+            SELECT e.place, e.traits, coalesce(own.rating::float8 / 10, $3) AS voice
             FROM unnest($1, $2) AS own (item_id, rating)
-        ) given JOIN tterec.item_evidence_%s e ON e.item_id = given.item_id
-        WHERE given.voice > 0
+                JOIN tterec.item_evidence_%s e ON e.item_id = own.item_id
+        ), speaking AS (
+            SELECT place, voice FROM given
+            UNION ALL
+            SELECT trait, ln(1 + sum(voice)) FROM given, unnest(traits) trait GROUP BY trait
+        )
+        SELECT format('{%%s}/%%s', string_agg(place || ':' || voice, ','), $4)
+        FROM speaking
+        WHERE voice > 0
         $text$, generation)
-    INTO met USING telling, ratings, (ranker ->> 'unrated_weight')::real, (ranker ->> 'items')::int;
+    INTO met USING telling, ratings, (ranker ->> 'unrated_weight')::float8,
+        (ranker ->> 'width')::int;
     FOREACH way IN ARRAY ways LOOP
         EXECUTE format($text$
             WITH near AS MATERIALIZED (

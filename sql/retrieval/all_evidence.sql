@@ -1,4 +1,4 @@
 -- The second stage of the whole catalogue.
-SELECT item_id, weights, leads
+SELECT item_id, weights, leads, traits
 FROM tterec.item_evidence_@generation@
 ORDER BY place

@@ -1,4 +1,4 @@
--- Where the items met stand in the sparse vectors of evidence, from 0.
-SELECT item_id, place - 1
+-- Where the items met stand in the sparse vectors of evidence, from 1, and their traits.
+SELECT item_id, place, traits
 FROM tterec.item_evidence_@generation@
 WHERE item_id = ANY (%(met)s::bigint[])

@@ -74,11 +74,13 @@ def random_vectors(
 def random_ranker(
     item_ids: NDArray[np.int64], *, similarity_weight: float = 0.2, candidates: int = 60
 ) -> Ranker:
-    """Up to 30 weights an item, none for every tenth, and leads that fit them in number."""
+    """Up to 30 weights an item, none for every tenth; up to 8 leads and up to 2 traits."""
     random = np.random.default_rng(5)
     n = len(item_ids)
+    width = n + n // 4
     lengths = np.where(np.arange(n) % 10 == 0, 0, random.integers(1, 31, n))
-    sources = [np.sort(random.choice(n, length, replace=False)) for length in lengths]
+    sources = [np.sort(random.choice(width, length, replace=False)) for length in lengths]
+    traits = [np.sort(n + random.choice(width - n, i % 3, replace=False)) for i in range(n)]
     leads = item_ids[random.integers(0, n, (n, 8))]
     leads[random.random((n, 8)) < 0.2] = -1
     return Ranker(
@@ -87,6 +89,9 @@ def random_ranker(
         sources=np.concatenate(sources).astype(np.int64),
         weights=random.normal(0.02, 0.1, lengths.sum()).astype(np.float32),
         leads=leads,
+        width=width,
+        trait_offsets=np.cumsum([0, *map(len, traits)]),
+        traits=np.concatenate(traits).astype(np.int64),
         similarity_weight=similarity_weight,
         unrated_weight=0.7,
         candidates=candidates,

@@ -131,7 +131,13 @@ def test_the_second_stage_scores_are_evidence_and_similarity(database: Database)
         row = one.book_id - 1
         part = slice(ranker.offsets[row], ranker.offsets[row + 1])
         weights = dict(zip(ranker.sources[part].tolist(), ranker.weights[part], strict=True))
-        spoken = sum(weights.get(row, 0) * voice for row, voice in ((19, 0.9), (9, 0.7), (29, 0.2)))
+        voices = {19: 0.9, 9: 0.7, 29: 0.2}
+        heard: dict[int, float] = {}
+        for met, voice in voices.items():
+            for trait in ranker.traits[ranker.trait_offsets[met] : ranker.trait_offsets[met + 1]]:
+                heard[int(trait)] = heard.get(int(trait), 0.0) + voice
+        spoken = sum(weights.get(place, 0) * voice for place, voice in voices.items())
+        spoken += sum(weights.get(trait, 0) * np.log(1 + total) for trait, total in heard.items())
         assert one.similarity == plain[one.book_id].similarity == plain[one.book_id].score
         assert one.score == pytest.approx(0.2 * one.similarity + spoken, abs=2e-6)
 

@@ -11,9 +11,9 @@ from tests.unit.towers.worlds import World, interactions_of, planted_series
 from tterec import fitting
 from tterec.config import TrainingConfig
 from tterec.evaluation import ndcg_at_k
-from tterec.ranking import second_stage
+from tterec.ranking import mixture, second_stage
 from tterec.ranking.lists import ranked_lists
-from tterec.records import Progress, TrainedModel, TrainedVectors
+from tterec.records import FeatureTable, Progress, TrainedModel, TrainedVectors
 
 CONFIG = TrainingConfig(dim=16, epochs=4, threads=1)
 
@@ -65,15 +65,15 @@ def test_the_mixture_is_chosen_without_the_validation_interactions(
         counts.append(met.nnz)
         return fit_item_weights(met, *arguments, **named)
 
-    mix, known = second_stage.mix, []
+    mix, known = mixture.mix, []
 
-    def watched(ranker, vectors, rest, validation):  # type: ignore[no-untyped-def]
+    def watched(ranker, traits, vectors, rest, validation):  # type: ignore[no-untyped-def]
         known.append((rest, validation))
-        return mix(ranker, vectors, rest, validation)
+        return mix(ranker, traits, vectors, rest, validation)
 
     monkeypatch.setattr(second_stage, "fit_item_weights", counted)
-    monkeypatch.setattr(second_stage, "mix", watched)
-    fitting.with_ranker(replace(model, ranker=None), series.interactions)
+    monkeypatch.setattr(mixture, "mix", watched)
+    fitting.with_ranker(replace(model, ranker=None), series.interactions, series.items)
     ((rest, validation),) = known
     assert counts == [len(series.interactions) - len(validation), len(series.interactions)]
     pairs = {*zip(rest.user_ids.tolist(), rest.item_ids.tolist(), strict=True)}
@@ -104,7 +104,9 @@ def test_it_stays_off_where_it_does_not_help() -> None:
     validation = interactions_of(*np.array(held_out).T)
     model = TrainedModel(vectors, b"", {}, validation=validation)
     said: list[Progress] = []
-    found = fitting.with_ranker(model, interactions_of(*np.array(met + held_out).T), said.append)
+    found = fitting.with_ranker(
+        model, interactions_of(*np.array(met + held_out).T), FeatureTable(np.arange(9)), said.append
+    )
     assert found.ranker is None
     assert found.metrics["validation_ndcg_at_20_towers"] == 1.0
     assert found.metrics["validation_ndcg_at_20_ranker"] < 1.0

@@ -34,38 +34,43 @@ class Rows(NamedTuple):
 
 
 def to_copy(
-    ids: NDArray[np.int64], rows: Rows, lists: NDArray[np.int64], dim: int
+    ids: NDArray[np.int64],
+    rows: Rows,
+    dim: int,
+    lists: Sequence[Sequence[NDArray[np.int64]]],
 ) -> Iterator[bytes]:
-    """The stream for `COPY table (id bigint, place int, weights sparsevec, list bigint[]) FROM
+    """The stream for `COPY table (id bigint, place int, weights sparsevec, list bigint[], …) FROM
     STDIN (FORMAT binary)`, in chunks.
 
-    ids (n,); place counts the rows from 1; lists (n, l): ids, of which -1 are left out.
+    ids (n,); place counts the rows from 1; lists: for each column of lists, n of them.
     """
     yield SIGNATURE
-    element = np.dtype([("bytes", ">i4"), ("id", ">i8")])
     for first in range(0, len(ids), _ROWS_A_CHUNK):
         parts = []
         for row in range(first, min(first + _ROWS_A_CHUNK, len(ids))):
             part = slice(rows.offsets[row], rows.offsets[row + 1])
             positions = rows.positions[part].astype(">i4").tobytes()
             values = rows.values[part].astype(">f4").tobytes()
-            listed = lists[row][lists[row] >= 0]
-            elements = np.empty(len(listed), dtype=element)
-            elements["bytes"], elements["id"] = 8, listed
-            array = struct.pack(">iii", int(len(listed) > 0), 0, _INT8_OID)
-            if len(listed):
-                array += struct.pack(">ii", len(listed), 1) + elements.tobytes()
             parts += [
-                struct.pack(">hiqii", 4, 8, ids[row], 4, row + 1),
+                struct.pack(">hiqii", 3 + len(lists), 8, ids[row], 4, row + 1),
                 struct.pack(">i", _HEAD.size + len(positions) + len(values)),
                 _HEAD.pack(dim, len(positions) // 4, 0),
                 positions,
                 values,
-                struct.pack(">i", len(array)),
-                array,
+                *(_array(column[row]) for column in lists),
             ]
         yield b"".join(parts)
     yield TRAILER
+
+
+def _array(listed: NDArray[np.int64]) -> bytes:
+    """A field that holds a bigint[]."""
+    elements = np.empty(len(listed), dtype=[("bytes", ">i4"), ("id", ">i8")])
+    elements["bytes"], elements["id"] = 8, listed
+    array = struct.pack(">iii", int(len(listed) > 0), 0, _INT8_OID)
+    if len(listed):
+        array += struct.pack(">ii", len(listed), 1) + elements.tobytes()
+    return struct.pack(">i", len(array)) + array
 
 
 def decode(values: Sequence[Any]) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,28 +19,39 @@ from tterec.retrieval.pgvector import LiveModel, Ranking
 
 @dataclass(frozen=True)
 class Considered:
-    """Candidates with their rows of evidence; `met`, int64: of each item met, in their order, its
-    place in these rows, -1 for those that the generation does not know."""
+    """Candidates with their rows of evidence, and what speaks in these rows: places, int64 (p,),
+    with how much each of them counts, float64 (p,)."""
 
     candidates: Candidates
     evidence: Rows
-    met: NDArray[np.int64]
+    speaking: NDArray[np.int64]
+    voices: NDArray[np.float64]
 
 
 def considered(
     connection: Connection,
     model: LiveModel,
+    *,
     near: NDArray[np.int64],
     met: NDArray[np.int64],
+    voices: NDArray[np.float64],
     excluded: NDArray[np.int64],
 ) -> Considered:
     """The items `near` the user's vector and those that the items `met` speak for most.
 
-    All are item ids; `excluded` ones are left out, and those that left the catalogue.
+    All are item ids; `excluded` ones are left out, and those that left the catalogue. voices:
+    how much each of those met counts.
     """
     given = {"near": near.tolist(), "met": met.tolist(), "excluded": excluded.tolist()}
     rows = pgvector.query(connection, "second_stage", model, **given).fetchall()
-    places = dict(pgvector.query(connection, "met_places", model, met=met.tolist()).fetchall())
+    speaking: dict[int, float] = {}
+    traits: dict[int, float] = {}
+    loudness = dict(zip(met.tolist(), voices.tolist(), strict=True))
+    for item, place, had in pgvector.query(connection, "met_places", model, met=met.tolist()):
+        speaking[place] = loudness[item]
+        for trait in had:
+            traits[trait] = traits.get(trait, 0.0) + loudness[item]
+    speaking |= {trait: math.log1p(total) for trait, total in traits.items()}
     return Considered(
         Candidates(
             item_ids=np.array([row[0] for row in rows], dtype=np.int64),
@@ -48,7 +60,8 @@ def considered(
             vectors=vectors.decode([row[3] for row in rows], model.dim),
         ),
         sparse_vectors.decode([row[4] for row in rows]),
-        np.array([places.get(item, -1) for item in met.tolist()], dtype=np.int64),
+        np.array([*speaking], dtype=np.int64) - 1,
+        np.array([*speaking.values()]),
     )
 
 
@@ -58,7 +71,7 @@ def ranker(connection: Connection, model: LiveModel, ranking: Ranking) -> Ranker
     evidence = sparse_vectors.decode([row[1] for row in rows])
     width = max((len(row[2]) for row in rows), default=0)
     leads = np.full((len(rows), width), -1, dtype=np.int64)
-    for place, (_, _, led) in enumerate(rows):
+    for place, (_, _, led, _) in enumerate(rows):
         leads[place, : len(led)] = led
     return Ranker(
         item_ids=np.array([row[0] for row in rows], dtype=np.int64),
@@ -66,6 +79,9 @@ def ranker(connection: Connection, model: LiveModel, ranking: Ranking) -> Ranker
         sources=evidence.positions,
         weights=evidence.values,
         leads=leads,
+        width=ranking.width,
+        trait_offsets=np.cumsum([0, *(len(row[3]) for row in rows)]),
+        traits=np.array([trait - 1 for row in rows for trait in row[3]], dtype=np.int64),
         similarity_weight=ranking.similarity_weight,
         unrated_weight=ranking.unrated_weight,
         candidates=ranking.candidates,

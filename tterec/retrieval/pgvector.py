@@ -30,11 +30,13 @@ _SPARE = 5
 
 @dataclass(frozen=True)
 class Ranking:
-    """How a generation's second stage mixes, and how many nearest items it looks at."""
+    """How a generation's second stage mixes, how many nearest items it looks at, and how many
+    items and traits there are that may speak for an item; as `models.ranker` has it."""
 
     similarity_weight: float
     unrated_weight: float
     candidates: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,7 @@ def live_model(connection: Connection) -> LiveModel | None:
         default_profile=np.array(profile, dtype=np.float32),
         ef_search=ef_search,
         extension=extension,
-        ranking=ranker
-        and Ranking(ranker["similarity_weight"], ranker["unrated_weight"], ranker["candidates"]),
+        ranking=ranker and Ranking(**ranker),
     )
 
 

@@ -161,7 +161,7 @@ def _ranking(ranker: Ranker) -> dict[str, Any]:
         "similarity_weight": ranker.similarity_weight,
         "unrated_weight": ranker.unrated_weight,
         "candidates": ranker.candidates,
-        "items": len(ranker.item_ids),
+        "width": ranker.width,
     }
 
 

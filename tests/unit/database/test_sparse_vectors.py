@@ -25,11 +25,14 @@ def rows_of(given: list[dict[int, float]]) -> Rows:
 
 def test_one_row_by_hand() -> None:
     rows = rows_of([{2: 0.5}])
-    stream = b"".join(sparse_vectors.to_copy(np.array([7]), rows, np.array([[9, -1]]), dim=4))
+    stream = b"".join(
+        sparse_vectors.to_copy(np.array([7]), rows, 4, ([np.array([9])], [np.array([])]))
+    )
     sparse = struct.pack(">iii", 4, 1, 0) + struct.pack(">i", 2) + struct.pack(">f", 0.5)
     array = struct.pack(">iiiii", 1, 0, 20, 1, 1) + struct.pack(">iq", 8, 9)
-    row = struct.pack(">hiqii", 4, 8, 7, 4, 1)
+    row = struct.pack(">hiqii", 5, 8, 7, 4, 1)
     row += struct.pack(">i", len(sparse)) + sparse + struct.pack(">i", len(array)) + array
+    row += struct.pack(">iiii", 12, 0, 0, 20)
     assert stream == b"PGCOPY\n\xff\r\n\0" + bytes(8) + row + b"\xff\xff"
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tterec.ranking import second_stage
 from tterec.ranking.histories import Met, met_by
 from tterec.ranking.lists import best_of, ranked_lists
-from tterec.ranking.second_stage import Stage, mix, unmixed
-from tterec.records import Interactions, TrainedModel, TrainedVectors
+from tterec.ranking.mixture import LEAST_USERS, mix
+from tterec.ranking.second_stage import Stage, unmixed, with_traits
+from tterec.ranking.traits import Trait, traits_of
+from tterec.records import Column, FeatureTable, Interactions, TrainedModel, TrainedVectors
 
 IDS = np.array([10, 20, 30, 40, 50])
 # Having met 10 speaks for 30 and, less, for 50; having met 20 speaks against 30.
@@ -137,11 +138,11 @@ def test_the_mixture_follows_what_ranks_the_held_out_items(
     crowd: tuple[Interactions, Interactions],
 ) -> None:
     far = vectors(np.array([[0.0], [0.5], [-1.0], [0.4], [0.3]]), np.ones(1))
-    mixed = mix(unmixed(IDS, WEIGHTS), far, *crowd)
+    mixed = mix(unmixed(IDS, WEIGHTS), [], far, *crowd)
     assert mixed is not None
     assert mixed.ndcg == 1.0  # evidence puts 30 first
     assert mixed.ndcg_without == pytest.approx(1 / np.log2(5))  # it is the last of four
-    assert mixed.ranker.similarity_weight < 0.2
+    assert mixed.similarity < 0.2
 
 
 def test_the_mixture_leans_on_similarity_where_evidence_misleads(
@@ -149,10 +150,10 @@ def test_the_mixture_leans_on_similarity_where_evidence_misleads(
 ) -> None:
     near = vectors(np.array([[0.0], [0.5], [1.0], [0.4], [0.3]]), np.ones(1))
     misleading = sparse.csr_array((np.array([0.4], dtype=np.float32), ([1], [0])), shape=(5, 5))
-    mixed = mix(unmixed(IDS, misleading), near, *crowd)
+    mixed = mix(unmixed(IDS, misleading), [], near, *crowd)
     assert mixed is not None
     assert mixed.ndcg == mixed.ndcg_without == 1.0
-    assert mixed.ranker.similarity_weight * 0.5 > 0.4  # else 20 would be before 30
+    assert mixed.similarity * 0.5 > 0.4  # else 20 would be before 30
 
 
 def test_a_held_out_item_that_is_no_candidate_counts_as_missed(
@@ -160,15 +161,66 @@ def test_a_held_out_item_that_is_no_candidate_counts_as_missed(
 ) -> None:
     far = vectors(np.array([[0.0], [0.5], [-1.0], [0.4], [0.3]]), np.ones(1))
     nothing = sparse.csr_array((5, 5), dtype=np.float32)
-    mixed = mix(replace(unmixed(IDS, nothing), candidates=2), far, *crowd)
+    mixed = mix(replace(unmixed(IDS, nothing), candidates=2), [], far, *crowd)
     assert mixed is not None
     assert mixed.ndcg == 0.0
     assert mixed.ndcg_without > 0
 
 
 def test_too_few_validation_users_choose_nothing() -> None:
-    few = second_stage.LEAST_USERS - 1
+    few = LEAST_USERS - 1
     known = interactions([(user, 10) for user in range(few)])
     held_out = interactions([(user, 30) for user in range(few)])
     near = vectors(np.array([[0.0], [0.5], [1.0], [0.4], [0.3]]), np.ones(1))
-    assert mix(unmixed(IDS, WEIGHTS), near, known, held_out) is None
+    assert mix(unmixed(IDS, WEIGHTS), [], near, known, held_out) is None
+
+
+def test_a_trait_that_the_held_out_item_shares_gets_weight(
+    crowd: tuple[Interactions, Interactions],
+) -> None:
+    """Evidence is for 40, similarity for 20; 30 has the trait of 10, which everybody met."""
+    far = vectors(np.array([[0.0], [0.9], [-1.0], [0.4], [0.3]]), np.ones(1))
+    evidence = sparse.csr_array((np.array([0.01], dtype=np.float32), ([3], [0])), shape=(5, 5))
+    shared = Trait("author", sparse.csr_array(np.array([[1.0], [0], [1], [0], [0]])))
+    useless = Trait("shelf", sparse.csr_array(np.array([[1.0], [1], [0], [1], [1]])))
+    mixture = mix(unmixed(IDS, evidence), [useless, shared], far, *crowd)
+    assert mixture is not None
+    assert mixture.traits[0] == 0.0
+    assert mixture.traits[1] > 0.01
+    assert mixture.ndcg == 1.0
+    ranker = with_traits(unmixed(IDS, evidence), [useless, shared], mixture.traits)
+    history = met_by(crowd[0], np.array([1]), IDS)
+    found = Stage(ranker).evidence(history)
+    spoken = mixture.traits[1] * np.log(1 + 1.0)
+    np.testing.assert_allclose(found, [[spoken, 0, spoken, 0.01, 0]], rtol=1e-6)
+
+
+def test_traits_are_values_that_some_but_not_most_items_share() -> None:
+    def column(name: str, kind: str, values: list[object]) -> Column:
+        held = np.empty(len(values), dtype=object)
+        held[:] = values
+        return Column(name, kind, held)  # type: ignore[arg-type]
+
+    names = ["Ann  Lee", "ann lee", None, "Bo", "Cy"] + ["everywhere"] * 55
+    genres = [["a", "b"], ["b", None], None, [], ["c"]] + [["c", "d"]] * 2 + [[]] * 53
+    items = FeatureTable(
+        np.arange(60),
+        (
+            column("author", "text", names),
+            column("genres", "text[]", genres),
+            column("title", "text", [f"title {n}" for n in range(60)]),
+            Column("year", "number", np.arange(60.0)),
+        ),
+    )
+    found = traits_of(items)
+    assert [trait.name for trait in found] == ["author", "genres"]
+    assert found[0].values.toarray()[:5].tolist() == [[1], [1], [0], [0], [0]]
+    # b; c, of three items; d
+    assert found[1].values.toarray()[:6].tolist() == [
+        [1, 0, 0],
+        [1, 0, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+        [0, 1, 0],
+        [0, 1, 1],
+    ]

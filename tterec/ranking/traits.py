@@ -1,0 +1,53 @@
+"""What items have in common by their features: an author, a publisher, a genre."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from tterec.records import FeatureTable
+
+MOST_SHARED = 0.05
+"""A value that more of the items have than this says little of any of them, and costs much."""
+
+
+class Trait(NamedTuple):
+    """One feature column: which items have which of its values, ones (items, values)."""
+
+    name: str
+    values: sparse.csr_array
+
+
+def traits_of(items: FeatureTable) -> list[Trait]:
+    """The text and text[] columns, as far as items share their values; none without any."""
+    found = []
+    for column in items.columns:
+        if column.kind in ("text", "text[]"):
+            values = _shared(column.values)
+            if values.nnz:
+                found.append(Trait(column.name, values))
+    return found
+
+
+def _shared(values: NDArray[Any]) -> sparse.csr_array:
+    rows = [_texts(value) for value in values]
+    counts = Counter(text for row in rows for text in row)
+    most = max(2.0, MOST_SHARED * len(rows))
+    number = {
+        text: place
+        for place, text in enumerate(sorted(t for t, n in counts.items() if 2 <= n <= most))
+    }
+    columns = [[number[text] for text in row if text in number] for row in rows]
+    offsets = np.cumsum([0, *map(len, columns)])
+    flat = np.array([place for row in columns for place in row], dtype=np.int64)
+    return sparse.csr_array((np.ones(len(flat)), flat, offsets), shape=(len(rows), len(number)))
+
+
+def _texts(value: Any) -> list[str]:
+    given = [] if value is None else [value] if isinstance(value, str) else value
+    plain = (" ".join(text.casefold().split()) for text in given if text is not None)
+    return sorted({text for text in plain if text})
