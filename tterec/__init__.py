@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Recommendation", "Recommender", "TterecError", "__version__"]
+__all__ = ["Recommendation", "Recommender", "Rules", "TterecError", "__version__"]
 
 if TYPE_CHECKING:
     from tterec.errors import TterecError
+    from tterec.ranking.rules import Rules
     from tterec.recommender import Recommender
     from tterec.records import Recommendation
 
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from tterec.records import Recommendation
 
         return Recommendation
+    if name == "Rules":
+        from tterec.ranking.rules import Rules
+
+        return Rules
     if name == "TterecError":
         from tterec.errors import TterecError
 

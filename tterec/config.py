@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -277,18 +278,39 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def training_config(path: Path | None = None, **flags: Any) -> TrainingConfig:
-    """Training settings: the defaults, under those of a TOML file, under flags that are not None.
+def choices(name: str) -> tuple[str, ...]:
+    """The values of a training setting that has only a few."""
+    return _CHOICES[name]
+
+
+def training_config(
+    path: Path | None = None, *, base: TrainingConfig | None = None, **flags: Any
+) -> TrainingConfig:
+    """Training settings: `base` or the defaults, under those of a TOML file, under flags that
+    are not None.
 
     Unknown keys and values of a wrong type are refused with ConfigError.
     """
-    config = TrainingConfig()
+    config = base or TrainingConfig()
     if path is not None:
-        config = replace(config, **_read_toml(path))
+        config = replace(config, **read_settings(path))
     return replace(config, **{name: value for name, value in flags.items() if value is not None})
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def settings_toml(settings: Mapping[str, Any]) -> str:
+    """Training settings as TOML, one a line, such that `read_settings` returns the same."""
+    lines = [
+        f"{name} = {json.dumps(value) if isinstance(value, str | bool) else repr(value)}\n"
+        for name, value in settings.items()
+    ]
+    return "".join(lines)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The training settings that a TOML file names, checked for their types only.
+
+    Raises ConfigError for an unknown one or a value of a wrong type.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -56,6 +56,10 @@ class TrainingError(TterecError):
     """The towers could not be trained; nothing was published."""
 
 
+class EvaluationError(TterecError):
+    """The recommendations could not be evaluated; nothing was stored."""
+
+
 class NoActiveModel(TterecError):
     """No generation is live; run: tterec train"""
 

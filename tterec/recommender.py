@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from tterec.retrieval.pgvector import NO_HISTORY, History, LiveModel
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from tterec.ranking.rules import Rules
     from tterec.ranking.second_stage import Stage
 
 T = TypeVar("T")
@@ -67,13 +68,20 @@ class Recommender:
         self._resources.close()
 
     def recommend(
-        self, user: User, k: int = 10, exclude_rated: bool = True, *, ranker: bool = True
+        self,
+        user: User,
+        k: int = 10,
+        exclude_rated: bool = True,
+        *,
+        ranker: bool = True,
+        rules: Rules | None = None,
     ) -> list[Recommendation]:
         """The k best books for a user, given by id, or by name where users have text ids.
 
         Books that the user has met, up to this moment, are left out unless `exclude_rated` is
         false. An unknown user gets popular books; their `source` says so. Without `ranker` the
         similarity alone orders the list, as it does where the generation has no second stage.
+        `rules` are applied to the best few hundred; see Rules.
         """
         _check_k(k)
 
@@ -83,12 +91,21 @@ class Recommender:
             if user_id is not None:
                 history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
             excluded = history.item_ids if exclude_rated else _NOBODY
-            return _for_history(connection, user_id, history, k, excluded, ranker=ranker)
+
+            def best(n: int) -> list[Recommendation]:
+                return _for_history(connection, user_id, history, n, excluded, ranker=ranker)
+
+            return _under_rules(connection, rules, k, user_id, best)
 
         return self._ask(work)
 
     def recommend_for_books(
-        self, isbns: Sequence[str], ratings: Sequence[float | None] | None = None, k: int = 10
+        self,
+        isbns: Sequence[str],
+        ratings: Sequence[float | None] | None = None,
+        k: int = 10,
+        *,
+        rules: Rules | None = None,
     ) -> list[Recommendation]:
         """The k best books for somebody who has read these, and rated them 0 to 10 or None.
 
@@ -122,11 +139,19 @@ class Recommender:
             values = np.array([best[item_id] for item_id in ordered], dtype=np.float32)
             values[np.isinf(values)] = np.nan
             history = History(np.array(ordered, dtype=np.int64), values)
-            return _for_history(connection, None, history, k, history.item_ids)
+            return _under_rules(
+                connection,
+                rules,
+                k,
+                None,
+                lambda n: _for_history(connection, None, history, n, history.item_ids),
+            )
 
         return self._ask(work)
 
-    def similar(self, isbn: str, k: int = 10) -> list[Recommendation]:
+    def similar(
+        self, isbn: str, k: int = 10, *, rules: Rules | None = None
+    ) -> list[Recommendation]:
         """The k books nearest to a book, itself left out. Raises UnknownBook.
 
         A book that is newer than the live generation has no vector yet: popular books.
@@ -141,24 +166,25 @@ class Recommender:
                     "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
                 )
             item_id = min(item_id for _, item_id in found)
-            excluded = np.array([item_id], dtype=np.int64)
-            model = pgvector.live_model(connection)
-            vector = None if model is None else pgvector.item_vector(connection, model, item_id)
-            if model is None or vector is None:
-                return pgvector.popular(connection, model, k, excluded)
-            index = pgvector.PgvectorIndex(connection, model)
-            return _ranked(index.candidates(vector, k, excluded), vector, k, "history")
+            return _under_rules(connection, rules, k, None, lambda n: _near(connection, item_id, n))
 
         return self._ask(work)
 
-    def popular(self, k: int = 10) -> list[Recommendation]:
+    def popular(self, k: int = 10, *, rules: Rules | None = None) -> list[Recommendation]:
         """The k most popular books, by mean rating shrunk where ratings are few."""
         _check_k(k)
-        return self._ask(
-            lambda connection: pgvector.popular(
-                connection, pgvector.live_model(connection), k, _NOBODY
+
+        def work(connection: Connection) -> list[Recommendation]:
+            model = pgvector.live_model(connection)
+            return _under_rules(
+                connection,
+                rules,
+                k,
+                None,
+                lambda n: pgvector.popular(connection, model, n, _NOBODY),
             )
-        )
+
+        return self._ask(work)
 
     def generation(self) -> int | None:
         """The number of the live generation; None before the first is promoted."""
@@ -171,6 +197,7 @@ class Recommender:
         k: int = 10,
         *,
         ranker: bool = True,
+        rules: Rules | None = None,
         progress: ProgressCallback = ignore,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         """Each user with the list that `recommend` has for them, one after the other.
@@ -180,10 +207,15 @@ class Recommender:
         are those of the start, histories those of the moment.
         """
         _check_k(k)
-        return self._many(users, k, ranker, progress)
+        return self._many(users, k, ranker, rules, progress)
 
     def _many(
-        self, users: Iterable[User] | None, k: int, ranker: bool, progress: ProgressCallback
+        self,
+        users: Iterable[User] | None,
+        k: int,
+        ranker: bool,
+        rules: Rules | None,
+        progress: ProgressCallback,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         if users is None:
             users = self._ask(pgvector.all_users)
@@ -198,7 +230,9 @@ class Recommender:
                 nonlocal bulk
                 if bulk.model and not pgvector.still_there(connection, bulk.model):
                     bulk = _Bulk(connection, ranker)
-                return bulk.recommend(connection, batch, k)
+                if rules is None or not rules.on:
+                    return bulk.recommend(connection, batch, k)
+                return _all_under_rules(connection, bulk, batch, k, rules)
 
             yield from zip(batch, self._ask(work), strict=True)
             done += len(batch)
@@ -227,6 +261,60 @@ class Recommender:
 def _check_k(k: int) -> None:
     if k < 0:
         raise errors.InvalidArgument(f"k = {k} is negative; ask for 0 or more books")
+
+
+def _under_rules(
+    connection: Connection,
+    rules: Rules | None,
+    k: int,
+    user_id: int | None,
+    best: Callable[[int], list[Recommendation]],
+) -> list[Recommendation]:
+    """The k of a list under the rules; `best(n)` is its first n without."""
+    if rules is None or not rules.on:
+        return best(k)
+    from tterec import listing
+
+    model = pgvector.live_model(connection)
+
+    def find(n: int) -> tuple[list[Recommendation], listing.Facts]:
+        found = best(n)
+        return found, listing.read_facts(connection, model, rules, found)
+
+    return listing.under_rules(rules, k, user_id or 0, find)
+
+
+def _all_under_rules(
+    connection: Connection, bulk: _Bulk, users: Sequence[User], k: int, rules: Rules
+) -> list[list[Recommendation]]:
+    """The k of each user's list under the rules."""
+    from tterec import listing
+
+    asked = listing.depth(rules, k)
+    lists = bulk.recommend(connection, users, asked)
+    # Together, for most users: one query a batch, not one a user.
+    shared = listing.read_facts(connection, bulk.model, rules, chain.from_iterable(lists))
+    listed = []
+    for place, user_id in enumerate(pgvector.user_ids(connection, users)):
+
+        def find(n: int, place: int = place) -> tuple[list[Recommendation], listing.Facts]:
+            if n == asked:
+                return lists[place], shared
+            found = bulk.recommend(connection, [users[place]], n)[0]
+            return found, listing.read_facts(connection, bulk.model, rules, found)
+
+        listed.append(listing.under_rules(rules, k, user_id or 0, find))
+    return listed
+
+
+def _near(connection: Connection, item_id: int, k: int) -> list[Recommendation]:
+    excluded = np.array([item_id], dtype=np.int64)
+    model = pgvector.live_model(connection)
+    vector = None if model is None else pgvector.item_vector(connection, model, item_id)
+    if model is None or vector is None:
+        return pgvector.popular(connection, model, k, excluded)
+    index = pgvector.PgvectorIndex(connection, model)
+    return _ranked(index.candidates(vector, k, excluded), vector, k, "history")
 
 
 def _for_history(

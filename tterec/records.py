@@ -180,3 +180,29 @@ class GenerationInfo:
     dim: int | None
     counts: dict[str, Any]
     metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and the bounds of its 95% bootstrap interval.
+
+    None where it is undefined: of no users, or, for the bounds, not a sum over users.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """A model's figures by metric: of all users, by groups of users, and by classes of items,
+    whose names are in `tterec.evaluation.groups`.
+
+    Those by item popularity are recall: the share of the relevant items of a class that the
+    lists have found.
+    """
+
+    overall: dict[str, Figure]
+    by_user_ratings: dict[str, dict[str, Figure]]
+    by_item_popularity: dict[str, dict[str, Figure]]

@@ -19,6 +19,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.conftest import forget_databases
+from tests.integration.test_train import SHOP
+from tests.integration.test_tune import TINY
+from tterec import errors, pipeline, tuning
 from tterec.database import cluster, roles, schema, system_user
 from tterec.database.address import Address
 from tterec.database.cluster import Cluster
@@ -147,6 +150,21 @@ def test_a_role_that_may_not_create_schemas_is_given_the_owners_command(shop: Sh
     assert done.returncode == 1
     obey(done.stderr, shop)
     assert tterec("db", "upgrade", **shop.by_url).returncode == 0
+
+
+def test_trials_are_kept_where_the_password_has_any_character_and_schemas_need_a_grant(
+    shop: Shop,
+) -> None:
+    shop.as_superuser("CREATE EXTENSION vector")
+    pipeline.upgrade(shop.owned())
+    with shop.owned().connect() as connection:
+        connection.execute(SHOP)
+    shop.as_superuser(f'ALTER DATABASE "{shop.name}" OWNER TO postgres')
+    with pytest.raises(errors.DatabaseError, match="may not create the schema tterec_tune") as told:
+        tuning.tune(shop.owned(), TINY, budget=60, most=1)
+    obey(str(told.value), shop)
+    tuned = tuning.tune(shop.owned(), TINY, budget=60, most=1)
+    assert (tuned.trials, tuned.verdict) == (1, "default")
 
 
 def test_a_service_file_is_followed(shop: Shop, tmp_path: Path) -> None:

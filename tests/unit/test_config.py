@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -148,3 +149,24 @@ def test_the_home_is_absolute_and_a_users_own(monkeypatch: pytest.MonkeyPatch) -
     assert Path.home() in config.home({}).parents
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert config.home({}) == Path("/var/lib/tterec")
+
+
+def training_settings() -> st.SearchStrategy[dict[str, object]]:
+    """Some settings of `tterec train`, with any value that each may have."""
+    values: dict[str, st.SearchStrategy[object]] = {
+        name: st.sampled_from(choices) for name, choices in config._CHOICES.items()
+    }
+    values["ranker"] = st.booleans()
+    for name, (low, high) in config._RANGES.items():
+        whole = isinstance(getattr(config.TrainingConfig(), name), int)
+        values[name] = st.integers(int(low), int(high)) if whole else st.floats(low, high)
+    return st.fixed_dictionaries({}, optional=values)
+
+
+@given(training_settings())
+def test_settings_written_as_toml_are_read_as_they_were(settings: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.toml"
+        path.write_text(config.settings_toml(settings), encoding="utf-8")
+        assert config.read_settings(path) == settings
+        assert config.training_config(path) == config.TrainingConfig(**settings)  # type: ignore[arg-type]

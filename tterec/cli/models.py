@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tterec.cli.evaluate import MODEL_NAMES
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 
@@ -121,13 +122,32 @@ def show(generation: int, format_: str, database_url: str | None) -> None:
     if format_ == "json":
         click.echo(json.dumps(found, indent=2))
         return
+    evaluations = found["metrics"].pop("evaluation", {})
     for name, value in found.items():
         click.echo(f"{name:<16}{_shown(value)}".rstrip())
+        if name == "metrics":
+            for split, report in evaluations.items():
+                click.echo(f"{'evaluation':<16}{_evaluation(split, report)}")
+
+
+def _evaluation(split: str, report: dict[str, Any]) -> str:
+    """A line on what was held out, and one a model; all figures are in the JSON."""
+    lines = [f"{split}, {report['users']:,} users, k {report['k']}"]
+    models = report["models"]
+    for model in filter(models.__contains__, MODEL_NAMES):  # jsonb has an order of its own
+        found = models[model]
+        figures = [
+            f"{metric} {found['overall'][metric]['value']:.4f}"
+            for metric in ("ndcg", "recall", "coverage", "rmse")
+            if (found["overall"].get(metric) or {}).get("value") is not None
+        ]
+        lines.append(f"\n  {MODEL_NAMES[model]:<30}{', '.join(figures)}")
+    return "".join(lines)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return "".join(f"\n  {name:<24}{_inner(inner)}" for name, inner in value.items())
+        return "".join(f"\n  {name:<30}{_inner(inner)}" for name, inner in value.items())
     return _inner(value)
 
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tterec.cli import lists
+from tterec.cli.csv_column import read_column
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from tterec import Rules
     from tterec.recommender import Recommender
 
 _FILE = click.Path(path_type=Path)
@@ -33,6 +36,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
 @click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
+@rules_options
 @database_option
 def command(
     *,
@@ -44,16 +48,19 @@ def command(
     output: Path | None,
     no_ranker: bool,
     database_url: str | None,
+    rules: Rules | None,
 ) -> None:
     """Recommend books to a user, to those of a file, or to everybody.
 
     Books that a user has rated, up to this moment, are left out. Who is unknown gets popular
-    books. The lists of --all and --users are CSV: user_id,isbn,rank,score.
+    books. The lists of --all and --users are CSV: user_id,isbn,rank,score. The options from
+    --diversity on are rules of a shop; what each costs is in the README.
 
     \b
     Examples:
       tterec recommend 123
       tterec recommend 123 -k 20 --format json
+      tterec recommend 123 --max-per-author 2 --freshness 0.2
       tterec recommend --all -k 50 -o lists.csv
     """
     if [user is not None, everybody, users_file is not None].count(True) != 1:
@@ -63,7 +70,7 @@ def command(
     many = user is None
     if many and style not in (None, "csv"):
         raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
-    users = None if users_file is None else _read_users(users_file)
+    users = None if users_file is None else read_column(users_file, "user_id")
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
@@ -71,7 +78,7 @@ def command(
         if user is None:
             with progress_on_stderr() as progress:
                 found = recommender.recommend_many(
-                    users, k, ranker=not no_ranker, progress=progress
+                    users, k, ranker=not no_ranker, rules=rules, progress=progress
                 )
                 lists.write_csv(
                     out,
@@ -83,7 +90,7 @@ def command(
                     ),
                 )
             return
-        one = recommender.recommend(user, k, ranker=not no_ranker)
+        one = recommender.recommend(user, k, ranker=not no_ranker, rules=rules)
         if k > 0 and (not one or one[0].source == "popular"):
             click.echo(_why_not_personal(recommender, user, bool(one)), err=True)
         lists.write_list(out, one, style or "table")
@@ -97,25 +104,3 @@ def _why_not_personal(recommender: Recommender, user: str, any_books: bool) -> s
     else:
         return f"No book is left for user {user}."
     return f"{why}: these are popular books." if any_books else f"{why}, and there are no books."
-
-
-def _read_users(path: Path) -> list[str]:
-    """The column user_id of a CSV file with a header; also User-ID, as some dumps have it."""
-    import csv
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            header = [name.strip().lower().replace("-", "_") for name in next(rows, [])]
-            if "user_id" not in header:
-                raise InvalidArgument(
-                    f"{path} has no column user_id; its first line must be a header with it"
-                )
-            column = header.index("user_id")
-            return [
-                row[column].strip() for row in rows if len(row) > column and row[column].strip()
-            ]
-    except OSError as error:
-        raise InvalidArgument(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidArgument(f"{path} is not a CSV file in UTF-8: {error}") from error

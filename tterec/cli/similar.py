@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from tterec.cli import lists
 from tterec.cli.options import database_option
+from tterec.cli.rules import rules_options
+
+if TYPE_CHECKING:
+    from tterec import Rules
 
 
 @click.command("similar")
@@ -19,19 +25,23 @@ from tterec.cli.options import database_option
     show_default=True,
     help="How the list is written.",
 )
+@rules_options
 @database_option
-def command(*, isbn: str, k: int, style: str, database_url: str | None) -> None:
+def command(
+    *, isbn: str, k: int, style: str, database_url: str | None, rules: Rules | None
+) -> None:
     """Show the books nearest to a book.
 
     \b
-    Example:
+    Examples:
       tterec similar 0439064864
+      tterec similar 0439064864 --max-per-author 1
     """
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
     with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
-        found = recommender.similar(isbn, k)
+        found = recommender.similar(isbn, k, rules=rules)
         if found and found[0].source == "popular":
             click.echo(f"{isbn} has no vector yet (tterec train): popular books.", err=True)
         lists.write_list(out, found, style)

@@ -57,7 +57,7 @@ class Database:
     @contextmanager
     def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
         """A connection; committed at the end of the block, rolled back on an exception."""
-        connection = self._open(autocommit)
+        connection = self.open(autocommit)
         with errors_wrapped(), connection:
             yield connection
 
@@ -70,13 +70,14 @@ class Database:
         from sqlalchemy import NullPool, create_engine
 
         with errors_wrapped():
-            engine = create_engine("postgresql+psycopg://", creator=self._open, poolclass=NullPool)
+            engine = create_engine("postgresql+psycopg://", creator=self.open, poolclass=NullPool)
             try:
                 yield engine
             finally:
                 engine.dispose()
 
-    def _open(self, autocommit: bool = False) -> Connection:
+    def open(self, autocommit: bool = False) -> Connection:
+        """A connection that the caller closes; most callers want `connect`."""
         try:
             return _connect(self.url, autocommit)
         except psycopg.OperationalError as error:

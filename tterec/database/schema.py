@@ -83,16 +83,18 @@ def upgrading(database: Database) -> Iterator[Connection]:
             require_current(connection)
         pgvector.ensure_extension(connection)
         # Alembic writes its version table here, so the schema comes first.
-        if connection.execute("SELECT to_regnamespace('tterec')").fetchone() == (None,):
-            _create_schema(connection)
+        create(connection, "tterec")
         _migrate(outer)
         yield connection
         roles.grant_reader(connection)
 
 
-def _create_schema(connection: Connection) -> None:
+def create(connection: Connection, schema: str) -> None:
+    """Create a schema if there is none. Raises DatabaseError with the line that permits it."""
+    if connection.execute("SELECT to_regnamespace(%s)", (schema,)).fetchone() != (None,):
+        return  # IF NOT EXISTS would ask for the privilege all the same
     try:
-        connection.execute("CREATE SCHEMA tterec")
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     except pg.InsufficientPrivilege:
         name, role = connection.info.dbname, connection.info.user
         statement = sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
@@ -100,7 +102,7 @@ def _create_schema(connection: Connection) -> None:
         )
         line = f"psql -d {shlex.quote(name)} -c {shlex.quote(statement.as_string())}"
         raise errors.DatabaseError(
-            f"the role {role} may not create the schema tterec; the database's owner must run: "
+            f"the role {role} may not create the schema {schema}; the database's owner must run: "
             + line
         ) from None
 

@@ -69,6 +69,14 @@ def reciprocal_rank(
     return np.where(_counts(relevant) > 0, first, np.nan)
 
 
+def hit_rate_at_k(
+    ranked: NDArray[np.int64], relevant: Sequence[Collection[int]], k: int
+) -> NDArray[np.float64]:
+    """1 if a relevant item is among the first k, else 0, shape (users,)."""
+    hit = hits_at_k(ranked, relevant, k).any(axis=1).astype(np.float64)
+    return np.where(_counts(relevant) > 0, hit, np.nan)
+
+
 def ndcg_of_ranks(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
     """NDCG@k of users with one relevant item each, from its rank (1: first): (users,)."""
     gains: NDArray[np.float64] = np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
@@ -92,6 +100,37 @@ def hits_at_k(
     return hits
 
 
+def coverage(ranked: NDArray[np.int64], catalogue: int) -> float:
+    """Share of a catalogue of that many items which is in at least one list, 0-1."""
+    return len(np.unique(ranked[ranked != PADDING])) / catalogue if catalogue else float("nan")
+
+
+def novelty(
+    ranked: NDArray[np.int64],
+    item_ids: NDArray[np.int64],
+    popularity: NDArray[np.integer],
+    users: int,
+) -> NDArray[np.float64]:
+    """Mean self-information of a list's items in bits, shape (users,); NaN for an empty list.
+
+    That of an item which n of `users` users have met is -log2((n + 1) / (users + 1)): what nobody
+    has met is most surprising, but not infinitely so (Vargas & Castells 2011). item_ids:
+    ascending int64 (items,), with their popularity n (items,).
+    """
+    bits = -np.log2((popularity + 1.0) / (users + 1.0))
+    return _list_means(ranked, bits[_rows(ranked, item_ids)])
+
+
+def share_of(
+    ranked: NDArray[np.int64], item_ids: NDArray[np.int64], chosen: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Share of a list that is among the chosen items, shape (users,); NaN for an empty list.
+
+    item_ids: ascending int64 (items,); chosen: bool (items,).
+    """
+    return _list_means(ranked, chosen[_rows(ranked, item_ids)].astype(np.float64))
+
+
 def rmse(predicted: NDArray[np.floating], actual: NDArray[np.floating]) -> float:
     """Root of the mean squared difference of predicted and actual ratings; NaN for none."""
     errors = _differences(predicted, actual)
@@ -113,6 +152,16 @@ def _differences(
         )
     difference: NDArray[np.float64] = predicted.astype(np.float64) - actual.astype(np.float64)
     return difference
+
+
+def _rows(ranked: NDArray[np.int64], item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where in item_ids the items of the lists are; any place for padding."""
+    return np.searchsorted(item_ids, ranked).clip(max=max(len(item_ids) - 1, 0))
+
+
+def _list_means(ranked: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    listed = ranked != PADDING
+    return _ratio(np.where(listed, values, 0.0).sum(axis=1), listed.sum(axis=1))
 
 
 def _counts(relevant: Sequence[Collection[int]]) -> NDArray[np.int64]:

@@ -47,7 +47,7 @@ def exact_scores(
     Each row is summed by itself in float64. A BLAS product sums a row in an order that depends
     on where it stands, so that identical rows would get different scores.
     """
-    products = vectors.astype(np.float64) * user_vector.astype(np.float64)
+    products = vectors.astype(np.float64, copy=False) * user_vector.astype(np.float64)
     # + 0.0 makes a negative zero positive.
     rounded: NDArray[np.float64] = products.sum(axis=1).round(DECIMALS) + 0.0
     return rounded

@@ -180,6 +180,14 @@ def item_vector(
     return None if row is None else vectors.decode([row[0]], model.dim)[0]
 
 
+def item_vectors(
+    connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]
+) -> dict[int, NDArray[np.float32]]:
+    """The embedding (d,) of each item that has one."""
+    found = query(connection, "item_vectors", model, item_ids=item_ids.tolist()).fetchall()
+    return _vectors_by_id(found, model)
+
+
 def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]:
     """ISBN and item id of each ISBN that the catalogue knows."""
     return [(isbn, item) for isbn, item in query(connection, "books", isbns=list(isbns))]

@@ -11,6 +11,7 @@ from tterec.database.connection import Connection
 
 # Any two constants will do, as long as every tterec takes the same ones.
 _TRAINING = 0x7474_7261_696E  # "ttrain"
+_TUNING = 0x7474_7475_6E65  # "tttune"
 _PROMOTION = 0x7474_7072_6F6D  # "ttprom"
 _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
 
@@ -19,19 +20,33 @@ PROMOTION_TIMEOUT = "10s"
 
 
 def hold_training(connection: Connection) -> None:
-    """Be the one process that trains, until this connection closes. Raises Busy.
-
-    The connection may then be idle for hours: the server neither ends it for that, nor lets the
-    routers in between forget it.
-    """
-    connection.execute("SET idle_session_timeout = 0")
-    connection.execute("SET tcp_keepalives_idle = 60")
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_TRAINING,)).fetchone()
-    if row != (True,):
+    """Be the one process that trains, until this connection closes. Raises Busy."""
+    if not _held_for_hours(connection, _TRAINING):
         raise errors.Busy(
             "another `tterec train` is running on this database; wait for it, or see what it "
             "does with: tterec models list"
         )
+
+
+def hold_tuning(connection: Connection) -> None:
+    """Be the one process that tunes, until this connection closes. Raises Busy."""
+    if not _held_for_hours(connection, _TUNING):
+        raise errors.Busy(
+            "another `tterec tune` is running on this database; wait for it, or stop it with "
+            "Ctrl-C and go on with its trials: tterec tune"
+        )
+
+
+def _held_for_hours(connection: Connection, key: int) -> bool:
+    """Whether this connection now holds the lock.
+
+    It may then be idle for hours: the server neither ends it for that, nor lets the routers in
+    between forget it.
+    """
+    connection.execute("SET idle_session_timeout = 0")
+    connection.execute("SET tcp_keepalives_idle = 60")
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+    return row == (True,)
 
 
 def hold_building(connection: Connection, generation: int) -> None:

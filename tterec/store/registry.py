@@ -122,9 +122,20 @@ def towers(connection: Connection, generation: int | None = None) -> StoredTower
         raise errors.UnknownGeneration(
             f"generation {generation} is {status} and has no towers; see: tterec models list"
         )
+    return StoredTowers(bytes(weights), features, _settings(config))
+
+
+def settings(connection: Connection, generation: int) -> TrainingConfig:
+    """The settings that a generation was trained with. Raises UnknownGeneration.
+
+    Those that its version did not know have today's defaults.
+    """
+    return _settings(show(connection, generation)["config"])
+
+
+def _settings(config: dict[str, Any]) -> TrainingConfig:
     known = {field.name for field in fields(TrainingConfig)}
-    settings = {name: value for name, value in config.items() if name in known}
-    return StoredTowers(bytes(weights), features, TrainingConfig(**settings))
+    return TrainingConfig(**{name: value for name, value in config.items() if name in known})
 
 
 def _sources(connection: Connection, generation: int) -> dict[str, Any]:

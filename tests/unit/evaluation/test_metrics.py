@@ -7,17 +7,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import (
+    average_precision_score,
+    mean_absolute_error,
+    ndcg_score,
+    precision_score,
+    recall_score,
+    root_mean_squared_error,
+)
 
 from tterec.errors import InvalidArgument
 from tterec.evaluation import (
     average_precision_at_k,
+    coverage,
+    hit_rate_at_k,
     mae,
     ndcg_at_k,
     ndcg_of_ranks,
+    novelty,
     precision_at_k,
     recall_at_k,
     reciprocal_rank,
     rmse,
+    share_of,
 )
 
 # Two users: hits at ranks 1 and 3 of three relevant items; a hit at rank 2 of one.
@@ -61,6 +73,31 @@ def test_reciprocal_rank_looks_at_the_first_hit() -> None:
     assert reciprocal_rank(RANKED, RELEVANT, 1) == pytest.approx([1.0, 0.0])
 
 
+def test_a_hit_is_a_hit_wherever_it_stands() -> None:
+    assert hit_rate_at_k(RANKED, RELEVANT, 4).tolist() == [1.0, 1.0]
+    assert hit_rate_at_k(RANKED, RELEVANT, 1).tolist() == [1.0, 0.0]
+
+
+def test_coverage_counts_an_item_once() -> None:
+    assert coverage(np.array([[3, 5], [5, -1], [3, 8]]), catalogue=12) == 3 / 12
+    assert coverage(np.array([[-1, -1]]), catalogue=12) == 0.0
+
+
+def test_novelty_is_the_mean_surprise_in_bits() -> None:
+    items, met_by = np.array([2, 4, 6]), np.array([7, 1, 0])  # of 7 users
+    lists = np.array([[2, 4], [6, -1], [-1, -1]])
+    bits = novelty(lists, items, met_by, users=7)
+    assert bits[:2].tolist() == [(-math.log2(8 / 8) - math.log2(2 / 8)) / 2, -math.log2(1 / 8)]
+    assert math.isnan(bits[2])
+
+
+def test_the_share_of_chosen_items_is_that_of_the_list_and_not_of_k() -> None:
+    items, chosen = np.array([2, 4, 6]), np.array([True, False, True])
+    shares = share_of(np.array([[2, 4, 6], [4, 2, -1], [-1, -1, -1]]), items, chosen)
+    assert shares[:2].tolist() == [2 / 3, 1 / 2]
+    assert math.isnan(shares[2])
+
+
 def test_rmse_and_mae() -> None:
     predicted, actual = np.array([3.0, 5.0]), np.array([4.0, 8.0])
     assert rmse(predicted, actual) == pytest.approx(math.sqrt((1 + 9) / 2))
@@ -69,7 +106,14 @@ def test_rmse_and_mae() -> None:
     assert math.isnan(mae(np.array([]), np.array([])))
 
 
-METRICS = [ndcg_at_k, recall_at_k, precision_at_k, average_precision_at_k, reciprocal_rank]
+METRICS = [
+    ndcg_at_k,
+    recall_at_k,
+    precision_at_k,
+    average_precision_at_k,
+    reciprocal_rank,
+    hit_rate_at_k,
+]
 by_metric = pytest.mark.parametrize("metric", METRICS)
 Metric = Callable[..., np.ndarray]
 
@@ -96,6 +140,32 @@ def test_bad_arguments_are_named(metric: Metric) -> None:
         metric(RANKED, RELEVANT, 0)
     with pytest.raises(InvalidArgument, match="2 ranked lists but 1"):
         metric(RANKED, [{1}], 2)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20, 60])
+def test_values_are_those_of_scikit_learn(k: int) -> None:
+    rng = np.random.default_rng(k)
+    scores = rng.permuted(np.tile(np.arange(60.0), (50, 1)), axis=1)
+    wanted = rng.random((50, 60)) < 0.1
+    wanted[:, 0] |= ~wanted.any(axis=1)
+    ranked = np.argsort(-scores, axis=1)
+    relevant = [np.flatnonzero(row) for row in wanted]
+    listed = scores >= 60 - k
+    ndcg = [ndcg_score([y], [s], k=k) for y, s in zip(wanted, scores, strict=True)]
+    assert ndcg_at_k(ranked, relevant, k) == pytest.approx(ndcg)
+    recall = recall_score(wanted, listed, average="samples")
+    assert recall_at_k(ranked, relevant, k).mean() == pytest.approx(recall)
+    precision = precision_score(wanted, listed, average="samples")
+    assert precision_at_k(ranked, relevant, k).mean() == pytest.approx(precision)
+    # Theirs has no k: what is not in the list has no precision, which is theirs of the whole.
+    whole = average_precision_score(wanted, scores, average="samples")
+    assert average_precision_at_k(ranked, relevant, 60).mean() == pytest.approx(whole)
+
+
+def test_errors_are_those_of_scikit_learn() -> None:
+    actual, predicted = np.random.default_rng(0).random((2, 100)) * 10
+    assert rmse(predicted, actual) == pytest.approx(root_mean_squared_error(actual, predicted))
+    assert mae(predicted, actual) == pytest.approx(mean_absolute_error(actual, predicted))
 
 
 lists = st.lists(st.integers(0, 30), min_size=1, max_size=20, unique=True)
