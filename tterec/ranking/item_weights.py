@@ -32,7 +32,7 @@ class Regression:
     neighbours: int = 100
     """Items that an item is regressed on: those with the greatest cosine. 200 gave .0708 and .363
     where 100 gave .0702 and .369, in twice the time."""
-    kept: int = 50
+    kept: int = 100
     """Of the weights, so many are kept: the greatest in magnitude."""
     ridge: float = 50.0
     """Added to every neighbour's count of users, as if so many had met nothing else. 50 and 100
