@@ -149,10 +149,11 @@ def _mean_ndcg(blocks: list[_Block], weights: NDArray[np.float64] | None) -> flo
         if weights is None:
             better = block.nearer
         else:
-            scores = weights @ block.parts + block.evidence
+            scores = (weights @ block.parts + block.evidence).round(exact.DECIMALS)
             lengths = np.diff(block.offsets)
-            own = np.where(block.targets >= 0, scores[block.targets], np.inf)
-            above = scores > np.repeat(own, lengths)
+            own = np.repeat(np.where(block.targets >= 0, scores[block.targets], np.inf), lengths)
+            earlier = np.arange(len(scores)) < np.repeat(block.targets, lengths)
+            above = (scores > own) | ((scores == own) & earlier)  # candidates stand by id
             better = np.add.reduceat(np.append(above, False), block.offsets[:-1]) * (lengths > 0)
             better = np.where(block.targets >= 0, better, len(scores))
         gains.append(np.where(better < 20, 1 / np.log2(better + 2.0), 0.0))

@@ -224,3 +224,14 @@ def test_traits_are_values_that_some_but_not_most_items_share() -> None:
         [0, 1, 0],
         [0, 1, 1],
     ]
+
+
+def test_among_equal_scores_the_held_out_item_ranks_by_id(
+    crowd: tuple[Interactions, Interactions],
+) -> None:
+    """All evidence is zero and all are as near: 20 is before 30, whatever the weights."""
+    level = vectors(np.full((5, 1), 0.5), np.ones(1))
+    nothing = sparse.csr_array((5, 5), dtype=np.float32)
+    mixture = mix(unmixed(IDS, nothing), [], level, *crowd)
+    assert mixture is not None
+    assert mixture.ndcg == pytest.approx(1 / np.log2(3))
