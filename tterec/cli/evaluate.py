@@ -11,6 +11,7 @@ import click
 
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.config import choices
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -98,7 +99,7 @@ _HELD_OUT = {
     metavar="FILE",
     help="Settings as TOML, as for tterec train.",
 )
-@click.option("--objective", type=click.Choice(["softmax", "mse"]), help="As for tterec train.")
+@click.option("--objective", type=click.Choice(choices("objective")), help="As for tterec train.")
 @click.option("--epochs", type=int, metavar="N", help="As for tterec train.")
 @click.option("--dim", type=int, metavar="N", help="As for tterec train.")
 @click.option("--seed", type=int, metavar="N", help="Of the split and of the training.")
