@@ -24,6 +24,7 @@ DECLARE
     wanted bigint;
     ways text[];
     way text;
+    found bigint;
     met @extension@.sparsevec;
     ids bigint[];
     isbns text[];
@@ -48,17 +49,22 @@ BEGIN
         least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
     EXECUTE format($text$
         WITH given AS MATERIALIZED (
-            SELECT e.place, e.traits, coalesce(own.rating::float8 / 10, $3) AS voice
-            FROM unnest($1, $2) AS own (item_id, rating)
+            -- An item that a shop's query returns twice speaks once, with what tells most.
+            SELECT DISTINCT ON (e.place)
+                e.place, e.traits, coalesce(own.rating::float8 / 10, $3) AS voice
+            FROM unnest($1, $2) WITH ORDINALITY AS own (item_id, rating, n)
                 JOIN tterec.item_evidence_%s e ON e.item_id = own.item_id
+            ORDER BY e.place, own.n
         ), speaking AS (
             SELECT place, voice FROM given
             UNION ALL
             SELECT trait, ln(1 + sum(voice)) FROM given, unnest(traits) trait GROUP BY trait
         )
         SELECT format('{%%s}/%%s', string_agg(place || ':' || voice, ','), $4)
-        FROM speaking
-        WHERE voice > 0
+        FROM (
+            -- A sparse vector holds no more.
+            SELECT place, voice FROM speaking WHERE voice > 0 ORDER BY voice DESC, place LIMIT 16000
+        ) heard
         $text$, generation)
     INTO met USING telling, ratings, (ranker ->> 'unrated_weight')::float8,
         (ranker ->> 'width')::int;
@@ -66,9 +72,9 @@ BEGIN
         EXECUTE format($text$
             WITH near AS MATERIALIZED (
                 SELECT v.item_id
-                FROM tterec.item_vectors_%1$s v %2$s
+                FROM tterec.item_vectors_%1$s v JOIN tterec.catalogue c ON c.item_id = v.item_id
                 WHERE v.item_id <> ALL ($2)
-                ORDER BY %3$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
+                ORDER BY %2$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
                 LIMIT $4
             ), candidates AS MATERIALIZED (
                 SELECT item_id FROM near
@@ -89,8 +95,8 @@ BEGIN
                 ORDER BY score DESC, item_id
             )
             -- Sorted first, so that only k items are looked up.
-            SELECT array_agg(f.item_id), array_agg(f.isbn), array_agg(f.title),
-                array_agg(f.score), array_agg(f.similarity)
+            SELECT (SELECT count(*) FROM near), array_agg(f.item_id), array_agg(f.isbn),
+                array_agg(f.title), array_agg(f.score), array_agg(f.similarity)
             FROM (
                 SELECT o.item_id, c.isbn, c.title, o.score, o.similarity
                 FROM ordered o JOIN tterec.catalogue c ON c.item_id = o.item_id
@@ -99,11 +105,10 @@ BEGIN
             ) f
             $text$,
             generation,
-            CASE way WHEN 'scan' THEN 'JOIN tterec.catalogue c ON c.item_id = v.item_id' END,
             CASE way WHEN 'scan' THEN '0 + ' END)  -- the same order, but the index has it not
-        INTO ids, isbns, titles, scores, similarities
+        INTO found, ids, isbns, titles, scores, similarities
         USING query, excluded, telling, wanted, met, (ranker ->> 'similarity_weight')::float8, k;
-        EXIT WHEN cardinality(ids) >= k;
+        EXIT WHEN found >= wanted;
     END LOOP;
     RETURN QUERY
         SELECT r.place::int, r.item_id, r.isbn, r.title, r.score, r.similarity, 'history'

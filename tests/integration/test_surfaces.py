@@ -62,11 +62,11 @@ def assert_same(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
         assert mine["rank"] == other["rank"]
         assert mine["source"] == other["source"]
         assert mine["score"] == pytest.approx(other["score"], abs=1e-5)
-        if mine["similarity"] is None:
-            assert other["similarity"] is None
-        else:
-            assert mine["similarity"] == pytest.approx(other["similarity"], abs=1e-5)
         if mine["book_id"] == other["book_id"]:
+            if mine["similarity"] is None:
+                assert other["similarity"] is None
+            else:
+                assert mine["similarity"] == pytest.approx(other["similarity"], abs=1e-5)
             assert (mine["isbn"], mine["title"]) == (other["isbn"], other["title"])
             continue
         twin = [one["score"] for one in theirs if one["book_id"] == mine["book_id"]]

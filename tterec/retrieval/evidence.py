@@ -46,7 +46,7 @@ def considered(
     rows = pgvector.query(connection, "second_stage", model, **given).fetchall()
     speaking: dict[int, float] = {}
     traits: dict[int, float] = {}
-    loudness = dict(zip(met.tolist(), voices.tolist(), strict=True))
+    loudness = dict(zip(met[::-1].tolist(), voices[::-1].tolist(), strict=True))
     for item, place, had in pgvector.query(connection, "met_places", model, met=met.tolist()):
         speaking[place] = loudness[item]
         for trait in had:
