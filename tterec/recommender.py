@@ -356,9 +356,8 @@ def _for_history(
     )
     candidates, rows = found_all.candidates, found_all.evidence
     similarities = exact.exact_scores(vector, candidates.vectors)
-    spoken = exact.evidence_sums(
-        rows.offsets, rows.positions, rows.values, found_all.speaking, found_all.voices
-    )
+    speaking = exact.loudest(found_all.speaking, found_all.voices)
+    spoken = exact.evidence_sums(rows.offsets, rows.positions, rows.values, *speaking)
     scores = exact.mixed_scores(similarities, spoken, model.ranking.similarity_weight)
     return _listed(candidates, scores, similarities, k, source)
 
@@ -507,8 +506,10 @@ class _Bulk:
         for place in embedded:
             telling = seen[place].item_ids[: self.model.max_history]
             rows, known = positions(stage.ranker.item_ids, telling)
-            met.append(rows)
-            ratings.append(seen[place].ratings[: len(telling)][known])
+            # An item that a shop's query returns twice speaks once, with what tells most.
+            first = np.sort(np.unique(rows, return_index=True)[1])
+            met.append(rows[first])
+            ratings.append(seen[place].ratings[: len(telling)][known][first])
         offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in met])])
         spoken = stage.evidence(Met(offsets, np.concatenate(met), np.concatenate(ratings)))
         lists = {}
@@ -518,7 +519,7 @@ class _Bulk:
             )
             led = stage.ranker.item_ids[stage.led_by(met[user])]
             ids = np.union1d(near[user].item_ids[nearest], led)
-            ids = np.setdiff1d(ids, excluded[user], assume_unique=True)
+            ids = np.setdiff1d(ids, excluded[user])
             rows = positions(items.item_ids, ids)[0]
             candidates = Candidates(
                 items.item_ids[rows],

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from tterec.database.vectors import SIGNATURE, TRAILER
 
-MOST_ENTRIES = 16_000
-"""A sparsevec holds no more, whatever its dimension."""
 _HEAD = struct.Struct(">iii")
 _INT8_OID = 20
 _ROWS_A_CHUNK = 4096

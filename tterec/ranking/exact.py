@@ -9,6 +9,8 @@ from tterec.records import UNRATED_BUCKET
 
 DECIMALS = 6
 """Scores are rounded to this many decimals before they are compared."""
+MOST_VOICES = 16_000
+"""A sparsevec of Postgres, in which SQL holds what speaks for a user's items, has no more."""
 
 
 def user_vector(
@@ -51,6 +53,16 @@ def exact_scores(
     # + 0.0 makes a negative zero positive.
     rounded: NDArray[np.float64] = products.sum(axis=1).round(DECIMALS) + 0.0
     return rounded
+
+
+def loudest(
+    places: NDArray[np.int64], voices: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The places (at most MOST_VOICES,) with the greatest voices, equal ones by place; both."""
+    if len(places) <= MOST_VOICES:
+        return places, voices
+    kept = np.lexsort((places, -voices))[:MOST_VOICES]
+    return places[kept], voices[kept]
 
 
 def voices(ratings: NDArray[np.floating], unrated_weight: float) -> NDArray[np.float64]:

@@ -45,6 +45,10 @@ class Stage:
         voices = exact.voices(history.ratings, self.ranker.unrated_weight)
         met = history.matrix(voices, len(self.ranker.item_ids))
         spoken = sparse.hstack([met, (met @ self._traits).log1p()], format="csr")
+        for row in np.flatnonzero(np.diff(spoken.indptr) > exact.MOST_VOICES):
+            part = slice(spoken.indptr[row], spoken.indptr[row + 1])
+            kept, _ = exact.loudest(spoken.indices[part], spoken.data[part])
+            spoken.data[part][~np.isin(spoken.indices[part], kept)] = 0.0
         found: NDArray[np.float64] = (spoken @ self._by_source).toarray()
         return found
 
