@@ -181,6 +181,13 @@ class GenerationInfo:
     counts: dict[str, Any]
     metrics: dict[str, Any]
 
+    @property
+    def ndcg(self) -> float | None:
+        """NDCG@20 on validation of the lists that it serves; None where nothing was validated."""
+        stages = ("validation_ndcg_at_20", "validation_ndcg_at_20_ranker")  # the better one serves
+        figures = [self.metrics[name] for name in stages if self.metrics.get(name) is not None]
+        return max(figures, default=None)
+
 
 @dataclass(frozen=True)
 class Figure:

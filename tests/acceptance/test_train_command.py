@@ -52,11 +52,17 @@ def test_a_line_an_epoch_to_stderr_and_the_result_to_stdout(shop: Database) -> N
     epochs = done.stderr.splitlines()
     assert [line.split("  ")[0] for line in epochs] == ["epoch 1", "epoch 2"]
     assert re.search(r"loss \d.*NDCG@20 0\.\d+.*interactions/s", epochs[0])
-    first, training, index, following = done.stdout.splitlines()
+    first, training, validation, index, following = done.stdout.splitlines()
     assert first == (
         "Generation 1 is live: softmax, 8 dimensions, 360 interactions of 90 users with 60 items"
     )
-    assert "best_epoch" in training
+    assert re.fullmatch(
+        r"Training: epoch [12] of 2 was best, [\d.]+ s, [\d,]+ interactions/s, \d threads?",
+        training,
+    )
+    assert re.fullmatch(
+        r"Validation: NDCG@20 [01]\.\d{4} .*by the towers alone, on \d+ users", validation
+    )
     assert re.fullmatch(r"Index: recall@20 [01]\.\d+ at ef_search 40, .* 90 users", index)
     command = following.removeprefix("Try: tterec ").split()
     shown = tterec(*command, "--database-url", shop.url)

@@ -79,7 +79,7 @@ def _row(one: GenerationInfo) -> tuple[str, ...]:
         _number(one.dim),
         _number(one.counts.get("interactions")),
         _number(one.counts.get("items")),
-        _number(one.metrics.get("validation_ndcg_at_20")),
+        _number(one.ndcg),
         _number(one.metrics.get("index", {}).get("recall")),
     )
 

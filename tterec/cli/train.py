@@ -93,12 +93,18 @@ def _summary(trained: GenerationInfo) -> str:
         f"{trained.objective}, {trained.dim} dimensions, {counts['interactions']:,} interactions "
         f"of {counts['interacting_users']:,} users with {counts['items']:,} items"
     ]
-    figures = [
-        f"{name} {value:.4g}"
-        for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    lines.append(f"Training: {', '.join(figures)}")
+    lines.append(
+        f"Training: epoch {metrics['best_epoch']} of {metrics['epochs']} was best, "
+        f"{metrics['seconds']:,.1f} s, {metrics['interactions_per_second']:,} interactions/s, "
+        f"{metrics['threads']} thread{'s' * (metrics['threads'] != 1)}"
+    )
+    if trained.ndcg is not None:
+        two = trained.ndcg > metrics["validation_ndcg_at_20"]
+        lines.append(
+            f"Validation: NDCG@20 {trained.ndcg:.4f} "
+            + (f"with the second stage, {metrics['validation_ndcg_at_20']:.4f} " if two else "")
+            + f"by the towers alone, on {metrics['validation_users']:,} users"
+        )
     index = metrics.get("index")
     if index:
         lines.append(
