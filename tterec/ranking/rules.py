@@ -50,7 +50,7 @@ class Rules:
     each other falls from .40 to .39, .35, .25 and .14."""
     max_per_author: int | None = None
     """At most this many books by one author. Unknown authors are not counted. 3, 2 and 1: NDCG
-    times .912, .841 and .708, for people do read on; 6.9 authors a list become 12.4, 14.8 and 20."""
+    times .912, .841 and .708, for people do read on; 6.9 authors a list become 12.4, 14.8, 20."""
     author_column: str = "author"
     """What an author is. Spellings that differ in case, blanks or punctuation are one."""
     freshness: float = 0.0
