@@ -39,12 +39,12 @@ _SEARCHED = {
         Choice("regulariser", ("l1", "l2")),
     )
 }
-_OF_ALL = ("learning_rate", "dim", "batch_size", "id_dropout", "id_shrinkage")
+_OF_ALL = ("learning_rate", "dim", "batch_size", "id_shrinkage")
 _OF_OBJECTIVE = {
-    "softmax": ("weight_decay", "temperature", "uniform_negatives"),
-    "full-softmax": ("weight_decay", "temperature"),
-    "triplet": ("weight_decay", "margin", "uniform_negatives"),
-    "bpr": ("weight_decay", "temperature", "uniform_negatives"),
+    "softmax": ("weight_decay", "id_dropout", "temperature", "uniform_negatives"),
+    "full-softmax": ("weight_decay", "id_dropout", "temperature"),
+    "triplet": ("weight_decay", "id_dropout", "margin", "uniform_negatives"),
+    "bpr": ("weight_decay", "id_dropout", "temperature", "uniform_negatives"),
     "mse": ("gamma", "regulariser"),
 }
 

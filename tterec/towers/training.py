@@ -137,7 +137,7 @@ def _fit(
         batch_size=config.batch_size,
         negatives=_negatives(counts, data.items, config),
         id_shrinkage=config.id_shrinkage,
-        id_dropout=config.id_dropout,
+        id_dropout=0.0 if mse else config.id_dropout,
         seed=config.seed,
     )
     if config.objective == "full-softmax":
