@@ -146,6 +146,14 @@ def _strongest(
     )
 
 
+def _solved(block: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The solution of block · weights = target, block symmetric."""
+    # Called directly: the checks of linalg.solve take longer than most of these solutions.
+    _, weights, failed = linalg.lapack.dposv(block, target)
+    # With pairs dropped, a block may not be positive definite.
+    return linalg.solve(block, target, assume_a="sym") if failed else weights
+
+
 def _regress(
     item: int, counts: _Counts, regression: Regression, place: Index
 ) -> tuple[Index, NDArray[np.float64]]:
@@ -173,7 +181,7 @@ def _regress(
     # A pair may have been dropped from the longer of two rows only.
     np.maximum(block, block.T, out=block)
     block[np.diag_indices(size)] = users[near] * (1 + regression.dropout) + regression.ridge
-    weights = linalg.solve(block, target, assume_a="sym", check_finite=False)
+    weights = _solved(block, target)
     if size > regression.kept:
         best = np.argpartition(-np.abs(weights), regression.kept)[: regression.kept]
         near, weights = near[best], weights[best]
