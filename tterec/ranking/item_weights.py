@@ -149,9 +149,11 @@ def _strongest(
 def _solved(block: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """The solution of block · weights = target, block symmetric."""
     # Called directly: the checks of linalg.solve take longer than most of these solutions.
+    weights: NDArray[np.float64]
     _, weights, failed = linalg.lapack.dposv(block, target)
-    # With pairs dropped, a block may not be positive definite.
-    return linalg.solve(block, target, assume_a="sym") if failed else weights
+    if failed:  # with pairs dropped, a block may not be positive definite
+        weights = linalg.solve(block, target, assume_a="sym")
+    return weights
 
 
 def _regress(
