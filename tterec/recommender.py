@@ -5,37 +5,28 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import errors
+from tterec import assemble, bulk_lists, errors
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
 from tterec.ranking import exact
-from tterec.records import Progress, ProgressCallback, Recommendation, Source, ignore
+from tterec.records import Progress, ProgressCallback, Recommendation, User, ignore
 from tterec.retrieval import evidence, pgvector
-from tterec.retrieval.base import Candidates
-from tterec.retrieval.matrix import MatrixIndex, positions
-from tterec.retrieval.pgvector import NO_HISTORY, History, LiveModel
+from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, History
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from tterec.ranking.rules import Rules
-    from tterec.ranking.second_stage import Stage
 
 T = TypeVar("T")
-
-User = int | str
-_NOBODY: NDArray[np.int64] = np.zeros(0, np.int64)
-# recommend_many scores this many pairs of user and item at once: 64 MB of float32.
-_PAIRS_AT_ONCE = 2**24
-_MOST_USERS_AT_ONCE = 1024
 
 
 class Recommender:
@@ -90,7 +81,7 @@ class Recommender:
             history = NO_HISTORY
             if user_id is not None:
                 history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
-            excluded = history.item_ids if exclude_rated else _NOBODY
+            excluded = history.item_ids if exclude_rated else NO_ITEMS
 
             def best(n: int) -> list[Recommendation]:
                 return _for_history(connection, user_id, history, n, excluded, ranker=ranker)
@@ -181,7 +172,7 @@ class Recommender:
                 rules,
                 k,
                 None,
-                lambda n: pgvector.popular(connection, model, n, _NOBODY),
+                lambda n: pgvector.popular(connection, model, n, NO_ITEMS),
             )
 
         return self._ask(work)
@@ -221,7 +212,7 @@ class Recommender:
             users = self._ask(pgvector.all_users)
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
-        bulk = self._ask(lambda connection: _Bulk(connection, ranker))
+        bulk = self._ask(lambda connection: bulk_lists.Bulk(connection, ranker))
         while batch := list(islice(remaining, bulk.users_at_once)):
 
             def work(
@@ -229,7 +220,7 @@ class Recommender:
             ) -> list[list[Recommendation]]:
                 nonlocal bulk
                 if bulk.model and not pgvector.still_there(connection, bulk.model):
-                    bulk = _Bulk(connection, ranker)
+                    bulk = bulk_lists.Bulk(connection, ranker)
                 if rules is None or not rules.on:
                     return bulk.recommend(connection, batch, k)
                 return _all_under_rules(connection, bulk, batch, k, rules)
@@ -285,7 +276,7 @@ def _under_rules(
 
 
 def _all_under_rules(
-    connection: Connection, bulk: _Bulk, users: Sequence[User], k: int, rules: Rules
+    connection: Connection, bulk: bulk_lists.Bulk, users: Sequence[User], k: int, rules: Rules
 ) -> list[list[Recommendation]]:
     """The k of each user's list under the rules."""
     from tterec import listing
@@ -314,7 +305,7 @@ def _near(connection: Connection, item_id: int, k: int) -> list[Recommendation]:
     if model is None or vector is None:
         return pgvector.popular(connection, model, k, excluded)
     index = pgvector.PgvectorIndex(connection, model)
-    return _ranked(index.candidates(vector, k, excluded), vector, k, "history")
+    return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
 
 
 def _for_history(
@@ -336,12 +327,12 @@ def _for_history(
     if user_id is not None:
         profile = pgvector.profiles(connection, model, [user_id]).get(user_id)
     vectors = np.array([found[items[place]] for place in known]).reshape(-1, model.dim)
-    vector, source = _embed(model, profile, vectors, history.ratings[known])
+    vector, source = assemble.embed(model, profile, vectors, history.ratings[known])
     if vector is None:
         return pgvector.popular(connection, model, k, excluded)
     index = pgvector.PgvectorIndex(connection, model)
     if not ranker or model.ranking is None or source != "history":
-        return _ranked(index.candidates(vector, k, excluded), vector, k, source)
+        return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
     wanted = max(k, model.ranking.candidates)
     found_near = index.candidates(vector, wanted, excluded)
     best = exact.rank(found_near.item_ids, exact.exact_scores(vector, found_near.vectors), wanted)
@@ -359,178 +350,4 @@ def _for_history(
     speaking = exact.loudest(found_all.speaking, found_all.voices)
     spoken = exact.evidence_sums(rows.offsets, rows.positions, rows.values, *speaking)
     scores = exact.mixed_scores(similarities, spoken, model.ranking.similarity_weight)
-    return _listed(candidates, scores, similarities, k, source)
-
-
-def _embed(
-    model: LiveModel,
-    profile: NDArray[np.float32] | None,
-    history_vectors: NDArray[np.float32],
-    ratings: NDArray[np.float32],
-) -> tuple[NDArray[np.float64] | None, Source]:
-    """The user's vector (d,), None where nothing is known of them, and what it comes from."""
-    if profile is None and not len(ratings):
-        return None, "popular"
-    vector = exact.user_vector(
-        model.default_profile if profile is None else profile,
-        history_vectors,
-        ratings,
-        model.history_weights,
-        model.normalised,
-    )
-    return (vector if vector.any() else None), "history" if len(ratings) else "profile"
-
-
-def _ranked(
-    candidates: Candidates, vector: NDArray[np.floating], k: int, source: Source
-) -> list[Recommendation]:
-    similarities = exact.exact_scores(vector, candidates.vectors)
-    return _listed(candidates, similarities, similarities, k, source)
-
-
-def _listed(
-    candidates: Candidates,
-    scores: NDArray[np.float64],
-    similarities: NDArray[np.float64],
-    k: int,
-    source: Source,
-) -> list[Recommendation]:
-    order = exact.rank(candidates.item_ids, scores, k)
-    return [
-        Recommendation(
-            rank=place,
-            book_id=int(candidates.item_ids[i]),
-            isbn=candidates.isbns[i],
-            title=candidates.titles[i],
-            score=float(scores[i]),
-            similarity=float(similarities[i]),
-            source=source,
-        )
-        for place, i in enumerate(order.tolist(), start=1)
-    ]
-
-
-class _Bulk:
-    """What recommend_many holds in memory: a generation's item and history vectors, and its
-    second stage."""
-
-    def __init__(self, connection: Connection, ranker: bool) -> None:
-        self.model = pgvector.live_model(connection)
-        self._stage: Stage | None = None
-        if self.model is not None:
-            self._index = MatrixIndex(pgvector.catalogue(connection, self.model))
-            self._history_ids, self._history_vectors = pgvector.all_history_vectors(
-                connection, self.model
-            )
-            if ranker and self.model.ranking is not None:
-                # SciPy takes a fifth of a second.
-                from tterec.ranking.second_stage import Stage
-
-                self._stage = Stage(evidence.ranker(connection, self.model, self.model.ranking))
-
-    @property
-    def users_at_once(self) -> int:
-        """How many users fit into one matrix product."""
-        items = len(self._index.items) if self.model else 0
-        return min(max(_PAIRS_AT_ONCE // max(items, 1), 1), _MOST_USERS_AT_ONCE)
-
-    def recommend(
-        self, connection: Connection, users: Sequence[User], k: int
-    ) -> list[list[Recommendation]]:
-        """Each user's list; at most `users_at_once` users."""
-        ids = pgvector.user_ids(connection, users)
-        known = [user_id for user_id in ids if user_id is not None]
-        histories = pgvector.histories(connection, known)
-        seen = [histories.get(i, NO_HISTORY) if i is not None else NO_HISTORY for i in ids]
-        embedded: dict[int, tuple[NDArray[np.float64], Source]] = {}
-        if self.model is not None:
-            profiles = pgvector.profiles(connection, self.model, known)
-            for place, (user_id, history) in enumerate(zip(ids, seen, strict=True)):
-                profile = None if user_id is None else profiles.get(user_id)
-                vector, source = self._embed(self.model, profile, history)
-                if vector is not None:
-                    embedded[place] = vector, source
-        two = {place for place, (_, source) in embedded.items() if source == "history"}
-        if self.model is None or self._stage is None:
-            two = set()
-        lists = self._nearest({i: embedded[i] for i in embedded if i not in two}, seen, k)
-        lists |= self._two_stages({i: embedded[i][0] for i in two}, seen, k)
-        rest = [place for place in range(len(users)) if place not in lists]
-        if rest:
-            most = k + max(len(seen[place].item_ids) for place in rest)
-            popular = pgvector.popular(connection, self.model, most, _NOBODY)
-            for place in rest:
-                rated = set(seen[place].item_ids.tolist())
-                unseen = islice((one for one in popular if one.book_id not in rated), k)
-                lists[place] = [replace(one, rank=n) for n, one in enumerate(unseen, start=1)]
-        return [lists[place] for place in range(len(users))]
-
-    def _embed(
-        self, model: LiveModel, profile: NDArray[np.float32] | None, history: History
-    ) -> tuple[NDArray[np.float64] | None, Source]:
-        items = history.item_ids[: model.max_history]
-        ratings = history.ratings[: model.max_history]
-        places, known = positions(self._history_ids, items)
-        return _embed(model, profile, self._history_vectors[places], ratings[known])
-
-    def _nearest(
-        self,
-        embedded: dict[int, tuple[NDArray[np.float64], Source]],
-        seen: Sequence[History],
-        k: int,
-    ) -> dict[int, list[Recommendation]]:
-        if not embedded:
-            return {}
-        candidates = self._index.candidates_of_many(
-            np.stack([vector for vector, _ in embedded.values()]),
-            k,
-            [seen[place].item_ids for place in embedded],
-        )
-        return {
-            place: _ranked(found, vector, k, source)
-            for (place, (vector, source)), found in zip(embedded.items(), candidates, strict=True)
-        }
-
-    def _two_stages(
-        self, embedded: dict[int, NDArray[np.float64]], seen: Sequence[History], k: int
-    ) -> dict[int, list[Recommendation]]:
-        if not embedded or self._stage is None or self.model is None:
-            return {}
-        from tterec.ranking.histories import Met
-
-        stage, items = self._stage, self._index.items
-        wanted = max(k, stage.ranker.candidates)
-        excluded = [seen[place].item_ids for place in embedded]
-        near = self._index.candidates_of_many(np.stack([*embedded.values()]), wanted, excluded)
-        met, ratings = [], []
-        for place in embedded:
-            telling = seen[place].item_ids[: self.model.max_history]
-            rows, known = positions(stage.ranker.item_ids, telling)
-            # An item that a shop's query returns twice speaks once, with what tells most.
-            first = np.sort(np.unique(rows, return_index=True)[1])
-            met.append(rows[first])
-            ratings.append(seen[place].ratings[: len(telling)][known][first])
-        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in met])])
-        spoken = stage.evidence(Met(offsets, np.concatenate(met), np.concatenate(ratings)))
-        lists = {}
-        for user, (place, vector) in enumerate(embedded.items()):
-            nearest = exact.rank(
-                near[user].item_ids, exact.exact_scores(vector, near[user].vectors), wanted
-            )
-            led = stage.ranker.item_ids[stage.led_by(met[user])]
-            ids = np.union1d(near[user].item_ids[nearest], led)
-            ids = np.setdiff1d(ids, excluded[user])
-            rows = positions(items.item_ids, ids)[0]
-            candidates = Candidates(
-                items.item_ids[rows],
-                [items.isbns[i] for i in rows],
-                [items.titles[i] for i in rows],
-                items.vectors[rows],
-            )
-            similarities = exact.exact_scores(vector, candidates.vectors)
-            places = positions(stage.ranker.item_ids, candidates.item_ids)[0]
-            scores = exact.mixed_scores(
-                similarities, spoken[user, places], stage.ranker.similarity_weight
-            )
-            lists[place] = _listed(candidates, scores, similarities, k, "history")
-        return lists
+    return assemble.listed(candidates, scores, similarities, k, source)

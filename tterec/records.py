@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+# A user as callers name them: an id, or a name where ids are text.
+User = int | str
 Source = Literal["history", "profile", "popular", "weighted-average", "cluster"]
 Kind = Literal["number", "text", "text[]", "vector", "boolean", "date"]
 

@@ -28,6 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listing": LEAVES | {"database", "store", "retrieval", "ranking"},
     "bookshop": set(),
 }
+MAY_IMPORT["assemble"] = LEAVES | {"retrieval", "ranking"}
+MAY_IMPORT["bulk_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database"}
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}

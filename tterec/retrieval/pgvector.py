@@ -65,7 +65,8 @@ class History:
     ratings: NDArray[np.float32]
 
 
-NO_HISTORY = History(np.zeros(0, np.int64), np.zeros(0, np.float32))
+NO_ITEMS: NDArray[np.int64] = np.zeros(0, np.int64)
+NO_HISTORY = History(NO_ITEMS, np.zeros(0, np.float32))
 
 
 def prepare(connection: Connection) -> None:
