@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, REAL, UUID
 
 SCHEMA = "tterec"
 
@@ -129,6 +129,8 @@ models = Table(
     Column("metrics", JSONB, nullable=False, server_default=text("'{}'")),
     Column("versions", JSONB, nullable=False, server_default=text("'{}'")),
     Column("weights", LargeBinary),
+    # Users that it learned from and that were deleted since.
+    Column("forgotten_users", Integer, nullable=False, server_default=text("0")),
 )
 
 active_model = Table(
@@ -163,6 +165,98 @@ Index(
     item_popularity.c.generation,
     item_popularity.c.score.desc(),
     item_popularity.c.item_id,
+)
+
+
+def _of_a_generation() -> Column[int]:
+    return Column(
+        "generation", Integer, ForeignKey(models.c.generation, ondelete="CASCADE"), primary_key=True
+    )
+
+
+# The user tower's columns: what SQL needs to embed somebody by features alone.
+profile_columns = Table(
+    "profile_columns",
+    metadata,
+    _of_a_generation(),
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("mean", ARRAY(DOUBLE_PRECISION)),
+    Column("scale", ARRAY(DOUBLE_PRECISION)),
+    Column("weights", ARRAY(REAL, dimensions=2)),
+    Column("buckets", Integer, nullable=False, server_default=text("0")),
+)
+
+clusters = Table(
+    "clusters",
+    metadata,
+    _of_a_generation(),
+    Column(
+        "method",
+        Text,
+        CheckConstraint("method IN ('kmeans', 'gmm')", name="method"),
+        primary_key=True,
+    ),
+    Column("cluster", Integer, primary_key=True, autoincrement=False),
+    Column("centre", ARRAY(REAL), nullable=False),
+)
+
+item_clusters = Table(
+    "item_clusters",
+    metadata,
+    _of_a_generation(),
+    Column("method", Text, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("cluster", Integer, nullable=False),
+    Index("item_clusters_cluster_idx", "generation", "method", "cluster"),
+)
+
+# A digest of each row of the sources that a generation has embedded.
+item_state = Table(
+    "item_state",
+    metadata,
+    _of_a_generation(),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("digest", UUID, nullable=False),
+)
+
+user_state = Table(
+    "user_state",
+    metadata,
+    _of_a_generation(),
+    Column("user_id", BigInteger, primary_key=True),
+    Column("digest", UUID, nullable=False),
+)
+
+# Where a value of an items' feature stands in the second stage's sparse vectors, and its weight.
+item_traits = Table(
+    "item_traits",
+    metadata,
+    _of_a_generation(),
+    Column("name", Text, primary_key=True),
+    Column("value_md5", UUID, primary_key=True),  # a value may exceed what an index entry can hold
+    Column("place", Integer, nullable=False),
+    Column("weight", REAL, nullable=False),
+)
+
+# The queue that triggers fill and `tterec worker` empties. id: NULL with 'everything'.
+changes = Table(
+    "changes",
+    metadata,
+    Column("change_id", BigInteger, Identity(), primary_key=True),
+    Column(
+        "kind",
+        Text,
+        CheckConstraint("kind IN ('item', 'user', 'interaction', 'everything')", name="kind"),
+        nullable=False,
+    ),
+    Column("id", BigInteger),
+    Column(
+        "queued_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("clock_timestamp()"),
+    ),
 )
 
 schema_state = Table(
