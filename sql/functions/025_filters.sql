@@ -41,6 +41,7 @@ DECLARE
     live int;
     id text := 's.item_id';
     isbn text;
+    year text;
     source text := 'tterec.source_items s';
     conditions text[] := '{true}';
     wanted record;
@@ -56,6 +57,12 @@ BEGIN
         id := 'k.item_id';
         source := source || ' JOIN tterec.item_keys k ON k.key = s.item_id::text';
     END IF;
+    year := CASE
+        WHEN types ->> 'year' IN ('smallint', 'integer', 'bigint', 'real', 'double precision',
+            'numeric') THEN 's.year'
+        WHEN types ->> 'year' IN ('date', 'timestamp without time zone',
+            'timestamp with time zone') THEN 'extract(year FROM s.year)'
+    END;
     FOR wanted IN
         SELECT f.key AS name, f.value #>> '{}' AS value,
             CASE WHEN f.key IN ('min_year', 'max_year') THEN 'year' ELSE f.key END AS column_name
@@ -73,6 +80,11 @@ BEGIN
                     HINT = format('Add it to the items query, or name a column so: ... AS %s',
                         wanted.column_name);
         END IF;
+        IF wanted.column_name = 'year' AND year IS NULL THEN
+            RAISE EXCEPTION 'the column year of the items query is %, by which % cannot filter; '
+                'make it a number or a date', types ->> 'year', wanted.name
+                USING ERRCODE = 'datatype_mismatch';
+        END IF;
         conditions := conditions || CASE
             WHEN wanted.name IN ('only_isbns', 'without_isbns') THEN format(
                 CASE wanted.name
@@ -81,14 +93,7 @@ BEGIN
                 ARRAY(SELECT jsonb_array_elements_text(filters -> wanted.name)))
             WHEN wanted.name = 'min_ratings' THEN NULL  -- below
             WHEN wanted.column_name = 'year' THEN format(
-                '%s %s %s',
-                CASE
-                    WHEN types ->> 'year' IN ('smallint', 'integer', 'bigint', 'real',
-                        'double precision', 'numeric') THEN 's.year'
-                    WHEN types ->> 'year' IN ('date', 'timestamp without time zone',
-                        'timestamp with time zone') THEN 'extract(year FROM s.year)'
-                END,
-                CASE wanted.name WHEN 'min_year' THEN '>=' ELSE '<=' END,
+                '%s %s %s', year, CASE wanted.name WHEN 'min_year' THEN '>=' ELSE '<=' END,
                 wanted.value::int)
             WHEN wanted.column_name = ANY (arrays) THEN format(
                 'EXISTS (SELECT FROM unnest(s.%I) one WHERE lower(btrim(one::text)) = %L)',
@@ -96,11 +101,6 @@ BEGIN
             ELSE format('lower(btrim(s.%I::text)) = %L',
                 wanted.column_name, lower(btrim(wanted.value)))
         END;
-        IF wanted.column_name = 'year' AND conditions[cardinality(conditions)] IS NULL THEN
-            RAISE EXCEPTION 'the column year of the items query is %, by which % cannot filter; '
-                'make it a number or a date', types ->> 'year', wanted.name
-                USING ERRCODE = 'datatype_mismatch';
-        END IF;
     END LOOP;
     IF filters ? 'min_ratings' THEN
         SELECT generation INTO live FROM tterec.active_model;
