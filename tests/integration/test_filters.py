@@ -28,8 +28,14 @@ USERS = (1, 2, 3, 4, STRANGER)
 """With a history; with a long one; with one book; by profile alone; unknown."""
 
 
+ODD = "100%s '\\ $1 @generation@ {} %%"
+"""The author of book 21."""
+
+
 def author_of(book: int) -> str | None:
     """As planted: a hundred authors with 60 books each, but for every 20th book."""
+    if book == 21:
+        return ODD
     return None if book % 20 == 0 else f"Ann O'{book % 100}"
 
 
@@ -49,6 +55,7 @@ def plant_filtered_shop(database: Database, *, ranker: bool) -> None:
             " author = CASE WHEN book_id % 20 <> 0 THEN (ARRAY["
             "   'Ann O''', ' ann o''', 'ANN O'''])[1 + book_id % 3] || book_id % 100 || '  ' END"
         )
+        connection.execute("UPDATE tterec.books SET author = %s WHERE book_id = 21", (ODD,))
         for user, length in ((1, 20), (2, 300), (3, 1)):
             read = rng.choice(books, length, replace=False).tolist()
             plant_ratings(connection, user, read, rng.integers(0, 11, length).tolist())
@@ -84,6 +91,8 @@ CASES: list[tuple[dict[str, Any], Any]] = [
     ),
     ({"without_isbns": []}, lambda _: True),
     ({"author": "100% \\ $1 @among@ {}"}, lambda _: False),
+    ({"author": ODD}, lambda book: book == 21),
+    ({"only_isbns": ["x' OR true --"]}, lambda _: False),
 ]
 
 

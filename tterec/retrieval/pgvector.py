@@ -296,11 +296,11 @@ class PgvectorIndex:
 
 def _text(name: str, model: LiveModel | None, among: Among | None) -> str:
     text = resources.sql(f"retrieval/{name}.sql")
-    text = _AMONG.sub("", text) if among is None else text.replace("@among@", among.condition)
     if model is not None:
         text = text.replace("@generation@", str(model.generation))
         text = text.replace("@extension@", model.extension)
-    return text
+    # Last: what is in a filter is no placeholder.
+    return _AMONG.sub("", text) if among is None else text.replace("@among@", among.condition)
 
 
 def query(
@@ -312,7 +312,7 @@ def query(
     **given: Any,
 ) -> psycopg.Cursor[tuple[Any, ...]]:
     """Send a file of `sql/retrieval/`, of a generation where it names one, with its parameters."""
-    if among is not None:  # what is in it is no placeholder
+    if among is not None:  # nor one of the driver's
         among = replace(among, condition=among.condition.replace("%", "%%"))
     # Binary results: a vector comes as its own bytes, and no number is printed and parsed.
     return connection.execute(_text(name, model, among).encode(), given, binary=True)
