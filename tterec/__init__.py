@@ -3,13 +3,22 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Recommendation", "Recommender", "Rules", "TterecError", "__version__"]
+__all__ = [
+    "Contribution",
+    "Filters",
+    "Recommendation",
+    "Recommender",
+    "Rules",
+    "TterecError",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from tterec.errors import TterecError
+    from tterec.filters import Filters
     from tterec.ranking.rules import Rules
     from tterec.recommender import Recommender
-    from tterec.records import Recommendation
+    from tterec.records import Contribution, Recommendation
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +31,14 @@ def __getattr__(name: str) -> Any:
         from tterec.records import Recommendation
 
         return Recommendation
+    if name == "Contribution":
+        from tterec.records import Contribution
+
+        return Contribution
+    if name == "Filters":
+        from tterec.filters import Filters
+
+        return Filters
     if name == "Rules":
         from tterec.ranking.rules import Rules
 

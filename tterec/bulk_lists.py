@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tterec import assemble
 from tterec.database.connection import Connection
+from tterec.filters import Filters
 from tterec.ranking import exact
 from tterec.records import Recommendation, Source, User
 from tterec.retrieval import evidence, pgvector
@@ -28,14 +29,17 @@ _MOST_USERS_AT_ONCE = 1024
 
 
 class Bulk:
-    """What recommend_many holds in memory: a generation's item and history vectors, and its
-    second stage."""
+    """What recommend_many holds in memory: a generation's item and history vectors, the items
+    only that pass the filters, and its second stage."""
 
-    def __init__(self, connection: Connection, ranker: bool) -> None:
+    def __init__(
+        self, connection: Connection, ranker: bool, filters: Filters | None = None
+    ) -> None:
         self.model = pgvector.live_model(connection)
+        self._among = pgvector.among(connection, filters)
         self._stage: Stage | None = None
         if self.model is not None:
-            self._index = MatrixIndex(pgvector.catalogue(connection, self.model))
+            self._index = MatrixIndex(pgvector.catalogue(connection, self.model, self._among))
             self._history_ids, self._history_vectors = pgvector.all_history_vectors(
                 connection, self.model
             )
@@ -75,7 +79,7 @@ class Bulk:
         rest = [place for place in range(len(users)) if place not in lists]
         if rest:
             most = k + max(len(seen[place].item_ids) for place in rest)
-            popular = pgvector.popular(connection, self.model, most, NO_ITEMS)
+            popular = pgvector.popular(connection, self.model, most, NO_ITEMS, self._among)
             for place in rest:
                 rated = set(seen[place].item_ids.tolist())
                 unseen = islice((one for one in popular if one.book_id not in rated), k)

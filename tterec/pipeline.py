@@ -16,7 +16,7 @@ from tterec.database.connection import Database
 from tterec.errors import TterecError
 from tterec.ranking import exact
 from tterec.records import GenerationInfo, Interactions, ProgressCallback, TrainedVectors, ignore
-from tterec.store import generations, kinds, locks, pruning, reading, registry, sources
+from tterec.store import generations, kinds, live_views, locks, pruning, reading, registry, sources
 from tterec.store import load as loading
 from tterec.store.load_summary import LoadSummary
 from tterec.store.pruning import Pruned
@@ -35,6 +35,7 @@ def upgrade(database: Database) -> None:
     with schema.upgrading(database) as connection:
         sources.install(connection)
         functions.apply(connection)
+        live_views.install(connection)
 
 
 def load(

@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import assemble, bulk_lists, errors
+from tterec import assemble, bulk_lists, errors, explaining
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
+from tterec.filters import Filters
 from tterec.ranking import exact
-from tterec.records import Progress, ProgressCallback, Recommendation, User, ignore
+from tterec.records import (
+    Contribution,
+    Progress,
+    ProgressCallback,
+    Recommendation,
+    User,
+    ignore,
+)
 from tterec.retrieval import evidence, pgvector
-from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, History
+from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, Among, History
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -66,13 +74,15 @@ class Recommender:
         *,
         ranker: bool = True,
         rules: Rules | None = None,
+        filters: Filters | None = None,
     ) -> list[Recommendation]:
         """The k best books for a user, given by id, or by name where users have text ids.
 
         Books that the user has met, up to this moment, are left out unless `exclude_rated` is
         false. An unknown user gets popular books; their `source` says so. Without `ranker` the
         similarity alone orders the list, as it does where the generation has no second stage.
-        `rules` are applied to the best few hundred; see Rules.
+        `filters` say which books there are to choose from; see Filters. `rules` are applied to the
+        best few hundred; see Rules.
         """
         _check_k(k)
 
@@ -82,9 +92,12 @@ class Recommender:
             if user_id is not None:
                 history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
             excluded = history.item_ids if exclude_rated else NO_ITEMS
+            among = pgvector.among(connection, filters)
 
             def best(n: int) -> list[Recommendation]:
-                return _for_history(connection, user_id, history, n, excluded, ranker=ranker)
+                return _for_history(
+                    connection, user_id, history, n, excluded, ranker=ranker, among=among
+                )
 
             return _under_rules(connection, rules, k, user_id, best)
 
@@ -97,6 +110,7 @@ class Recommender:
         k: int = 10,
         *,
         rules: Rules | None = None,
+        filters: Filters | None = None,
     ) -> list[Recommendation]:
         """The k best books for somebody who has read these, and rated them 0 to 10 or None.
 
@@ -130,18 +144,24 @@ class Recommender:
             values = np.array([best[item_id] for item_id in ordered], dtype=np.float32)
             values[np.isinf(values)] = np.nan
             history = History(np.array(ordered, dtype=np.int64), values)
+            among = pgvector.among(connection, filters)
             return _under_rules(
                 connection,
                 rules,
                 k,
                 None,
-                lambda n: _for_history(connection, None, history, n, history.item_ids),
+                lambda n: _for_history(connection, None, history, n, history.item_ids, among=among),
             )
 
         return self._ask(work)
 
     def similar(
-        self, isbn: str, k: int = 10, *, rules: Rules | None = None
+        self,
+        isbn: str,
+        k: int = 10,
+        *,
+        rules: Rules | None = None,
+        filters: Filters | None = None,
     ) -> list[Recommendation]:
         """The k books nearest to a book, itself left out. Raises UnknownBook.
 
@@ -150,30 +170,54 @@ class Recommender:
         _check_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
-            found = pgvector.books(connection, [isbn])
-            if not found:
-                raise errors.UnknownBook(
-                    f"there is no book with ISBN {isbn} in the catalogue; look it up: psql "
-                    "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
-                )
-            item_id = min(item_id for _, item_id in found)
-            return _under_rules(connection, rules, k, None, lambda n: _near(connection, item_id, n))
+            item_id = _item_id(connection, isbn)
+            among = pgvector.among(connection, filters)
+            return _under_rules(
+                connection, rules, k, None, lambda n: _near(connection, item_id, n, among)
+            )
 
         return self._ask(work)
 
-    def popular(self, k: int = 10, *, rules: Rules | None = None) -> list[Recommendation]:
+    def popular(
+        self, k: int = 10, *, rules: Rules | None = None, filters: Filters | None = None
+    ) -> list[Recommendation]:
         """The k most popular books, by mean rating shrunk where ratings are few."""
         _check_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
             model = pgvector.live_model(connection)
+            among = pgvector.among(connection, filters)
             return _under_rules(
                 connection,
                 rules,
                 k,
                 None,
-                lambda n: pgvector.popular(connection, model, n, NO_ITEMS),
+                lambda n: pgvector.popular(connection, model, n, NO_ITEMS, among),
             )
+
+        return self._ask(work)
+
+    def score(self, user: User, isbn: str) -> float | None:
+        """The score that `recommend` orders the book by, whether or not the user has met it.
+
+        None where the user or the book has no vector. Raises UnknownBook.
+        """
+        explained = self._explained(user, isbn)
+        return None if explained is None else explained.score
+
+    def explain(self, user: User, isbn: str) -> list[Contribution]:
+        """What the score of a book is the sum of, the largest first: the user's own books that
+        count and, without a book, their profile.
+
+        Empty where there is no score. Raises UnknownBook.
+        """
+        explained = self._explained(user, isbn)
+        return [] if explained is None else explained.parts
+
+    def _explained(self, user: User, isbn: str) -> explaining.Explained | None:
+        def work(connection: Connection) -> explaining.Explained | None:
+            item_id = _item_id(connection, isbn)
+            return explaining.explain(connection, pgvector.user_ids(connection, [user])[0], item_id)
 
         return self._ask(work)
 
@@ -189,16 +233,17 @@ class Recommender:
         *,
         ranker: bool = True,
         rules: Rules | None = None,
+        filters: Filters | None = None,
         progress: ProgressCallback = ignore,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         """Each user with the list that `recommend` has for them, one after the other.
 
         `users`: ids or names; None for everybody. Item vectors are read once and held in memory
-        and searched exhaustively; users are read in batches. The generation and the catalogue
-        are those of the start, histories those of the moment.
+        and searched exhaustively; users are read in batches. The generation, the catalogue and
+        what passes the filters are those of the start, histories those of the moment.
         """
         _check_k(k)
-        return self._many(users, k, ranker, rules, progress)
+        return self._many(users, k, ranker, rules, filters=filters, progress=progress)
 
     def _many(
         self,
@@ -206,13 +251,15 @@ class Recommender:
         k: int,
         ranker: bool,
         rules: Rules | None,
+        *,
+        filters: Filters | None,
         progress: ProgressCallback,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         if users is None:
             users = self._ask(pgvector.all_users)
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
-        bulk = self._ask(lambda connection: bulk_lists.Bulk(connection, ranker))
+        bulk = self._ask(lambda connection: bulk_lists.Bulk(connection, ranker, filters))
         while batch := list(islice(remaining, bulk.users_at_once)):
 
             def work(
@@ -220,7 +267,7 @@ class Recommender:
             ) -> list[list[Recommendation]]:
                 nonlocal bulk
                 if bulk.model and not pgvector.still_there(connection, bulk.model):
-                    bulk = bulk_lists.Bulk(connection, ranker)
+                    bulk = bulk_lists.Bulk(connection, ranker, filters)
                 if rules is None or not rules.on:
                     return bulk.recommend(connection, batch, k)
                 return _all_under_rules(connection, bulk, batch, k, rules)
@@ -252,6 +299,16 @@ class Recommender:
 def _check_k(k: int) -> None:
     if k < 0:
         raise errors.InvalidArgument(f"k = {k} is negative; ask for 0 or more books")
+
+
+def _item_id(connection: Connection, isbn: str) -> int:
+    found = pgvector.books(connection, [isbn])
+    if not found:
+        raise errors.UnknownBook(
+            f"there is no book with ISBN {isbn} in the catalogue; look it up: psql "
+            "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
+        )
+    return min(item_id for _, item_id in found)
 
 
 def _under_rules(
@@ -298,13 +355,15 @@ def _all_under_rules(
     return listed
 
 
-def _near(connection: Connection, item_id: int, k: int) -> list[Recommendation]:
+def _near(
+    connection: Connection, item_id: int, k: int, among: Among | None
+) -> list[Recommendation]:
     excluded = np.array([item_id], dtype=np.int64)
     model = pgvector.live_model(connection)
     vector = None if model is None else pgvector.item_vector(connection, model, item_id)
     if model is None or vector is None:
-        return pgvector.popular(connection, model, k, excluded)
-    index = pgvector.PgvectorIndex(connection, model)
+        return pgvector.popular(connection, model, k, excluded, among)
+    index = pgvector.PgvectorIndex(connection, model, among)
     return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
 
 
@@ -316,10 +375,11 @@ def _for_history(
     excluded: NDArray[np.int64],
     *,
     ranker: bool = True,
+    among: Among | None = None,
 ) -> list[Recommendation]:
     model = pgvector.live_model(connection)
     if model is None:
-        return pgvector.popular(connection, None, k, excluded)
+        return pgvector.popular(connection, None, k, excluded, among)
     items = history.item_ids[: model.max_history]
     found = pgvector.history_vectors(connection, model, items) if len(items) else {}
     known = [place for place, item_id in enumerate(items.tolist()) if item_id in found]
@@ -329,8 +389,8 @@ def _for_history(
     vectors = np.array([found[items[place]] for place in known]).reshape(-1, model.dim)
     vector, source = assemble.embed(model, profile, vectors, history.ratings[known])
     if vector is None:
-        return pgvector.popular(connection, model, k, excluded)
-    index = pgvector.PgvectorIndex(connection, model)
+        return pgvector.popular(connection, model, k, excluded, among)
+    index = pgvector.PgvectorIndex(connection, model, among)
     if not ranker or model.ranking is None or source != "history":
         return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
     wanted = max(k, model.ranking.candidates)
@@ -344,6 +404,7 @@ def _for_history(
         met=items,
         voices=voices,
         excluded=excluded,
+        among=among,
     )
     candidates, rows = found_all.candidates, found_all.evidence
     similarities = exact.exact_scores(vector, candidates.vectors)

@@ -56,6 +56,23 @@ class Recommendation:
     source: Source
 
 
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one of a user's own books, or their profile, adds to the score of another book; the
+    columns of `tterec.explain()` in SQL.
+
+    `book_id`, `isbn`, `title` and `rating` are None of the profile; `rating` also where there is
+    none, ISBN and title where the book has left the catalogue.
+    """
+
+    rank: int
+    book_id: int | None
+    isbn: str | None
+    title: str | None
+    rating: float | None
+    contribution: float
+
+
 @dataclass(frozen=True)
 class Interactions:
     """Users' interactions with items; one entry a (user, item) pair.

@@ -1,7 +1,9 @@
 -- The k items of the catalogue with the greatest inner product with a vector, best first, without
--- the excluded; equal scores by id. `origin` is what the column source says.
+-- the excluded, and of those that pass the filters; equal scores by id. `origin` is what the column
+-- source says.
 CREATE OR REPLACE FUNCTION tterec.nearest(
-    generation int, query @extension@.vector, k int, excluded bigint[], ef_search int, origin text)
+    generation int, query @extension@.vector, k int, excluded bigint[], ef_search int, origin text,
+    filters jsonb DEFAULT NULL)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -17,9 +19,11 @@ DECLARE
     -- at every call, as its text names the generation); the catalogue is asked afterwards.
     -- catalogue: both together, where many items near by have left the catalogue.
     -- scan: all vectors, where the index stops short (a user has rated whatever is near), or k
-    -- is more than it is good for.
-    ways CONSTANT text[] := CASE WHEN k <= 1000 THEN '{index,catalogue,scan}' ELSE '{scan}' END;
+    -- is more than it is good for, or few items pass the filters.
+    ways text[] := CASE WHEN k <= 1000 THEN '{index,catalogue,scan}' ELSE '{scan}' END;
     way text;
+    among record;
+    passing text;
     found bigint;
     ids bigint[];
     distances float8[];
@@ -27,6 +31,11 @@ DECLARE
     titles text[];
     scores real[];
 BEGIN
+    IF filters IS NOT NULL THEN
+        SELECT * INTO among FROM tterec.among(filters);
+        passing := ' AND v.item_id ' || among.condition;
+        ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
+    END IF;
     -- Restored on return, by the SET clauses above.
     PERFORM set_config('hnsw.ef_search', greatest(least(nearest.ef_search, 1000), 1)::text, true);
     FOREACH way IN ARRAY ways LOOP
@@ -36,13 +45,14 @@ BEGIN
             FROM (
                 SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
                 FROM tterec.item_vectors_%s v %s
-                WHERE v.item_id <> ALL ($2)
+                WHERE v.item_id <> ALL ($2)%s
                 ORDER BY %s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
                 LIMIT $3
             ) near
             $text$,
             generation,
             CASE WHEN way <> 'index' THEN 'JOIN tterec.catalogue c ON c.item_id = v.item_id' END,
+            passing,
             CASE WHEN way = 'scan' THEN '0 + ' END)  -- the same order, but the index has it not
         INTO ids, distances USING query, excluded, wanted;
         found := coalesce(cardinality(ids), 0);

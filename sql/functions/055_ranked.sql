@@ -1,52 +1,15 @@
--- The k best items for somebody with this vector who has met these items (`own`, the most telling
--- first), best first, without the excluded; equal scores by id. By the second stage, where the
--- generation has one:
---
---     score = similarity weight * inner product + sum of the item's weights for the items met,
---         each times rating / 10, or the ranker's unrated weight where there is none, and for
---         their traits, each times ln(1 + the sum of these)
---
--- over the items that are nearest to the vector and those that the items met speak for most. The
--- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
--- the inner product alone orders them.
-CREATE OR REPLACE FUNCTION tterec.ranked(
-    generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
-    ratings real[], ef_search int)
-RETURNS TABLE (
-    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
-LANGUAGE plpgsql STABLE ROWS 10
-SET hnsw.iterative_scan = strict_order
-SET hnsw.ef_search = 100
+-- What speaks in the second stage of a generation for somebody who has met these items (the most
+-- telling first, those that count): a sparse vector over the places of items and traits. An item
+-- counts with rating / 10, or the ranker's unrated weight where there is none, a trait with ln(1 +
+-- the sum of these).
+CREATE OR REPLACE FUNCTION tterec.heard(
+    generation int, ranker jsonb, items bigint[], ratings real[])
+RETURNS @extension@.sparsevec
+LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-    ranker jsonb;
-    telling bigint[];  -- those of `own` that count
-    wanted bigint;
-    ways text[];
-    way text;
-    found bigint;
     met @extension@.sparsevec;
-    ids bigint[];
-    isbns text[];
-    titles text[];
-    scores real[];
-    similarities real[];
 BEGIN
-    SELECT m.ranker, own[1:m.max_history], ranked.ratings[1:m.max_history]
-    INTO ranker, telling, ratings
-    FROM tterec.models m WHERE m.generation = ranked.generation;
-    IF ranker IS NULL THEN
-        RETURN QUERY SELECT * FROM tterec.nearest(
-            generation, query, k, excluded, ef_search, 'history');
-        RETURN;
-    END IF;
-    wanted := greatest(k, (ranker ->> 'candidates')::int);
-    -- As in tterec.nearest: the scan is for when the index comes back with too few, or is asked
-    -- for more than it is good for.
-    ways := CASE WHEN wanted <= 1000 THEN '{index,scan}' ELSE '{scan}' END;
-    -- Restored on return, by the SET clauses above. A scan finds no more items than this at once.
-    PERFORM set_config('hnsw.ef_search',
-        least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
     EXECUTE format($text$
         WITH given AS MATERIALIZED (
             -- An item that a shop's query returns twice speaks once, with what tells most.
@@ -66,14 +29,77 @@ BEGIN
             SELECT place, voice FROM speaking WHERE voice > 0 ORDER BY voice DESC, place LIMIT 16000
         ) heard
         $text$, generation)
-    INTO met USING telling, ratings, (ranker ->> 'unrated_weight')::float8,
+    INTO met USING items, ratings, (ranker ->> 'unrated_weight')::float8,
         (ranker ->> 'width')::int;
+    RETURN met;
+END
+$$;
+
+-- The k best items for somebody with this vector who has met these items (`own`, the most telling
+-- first), best first, without the excluded, and of those that pass the filters; equal scores by id.
+-- By the second stage, where the generation has one:
+--
+--     score = similarity weight * inner product + sum of the item's weights for the items met,
+--         each times rating / 10, or the ranker's unrated weight where there is none, and for
+--         their traits, each times ln(1 + the sum of these)
+--
+-- over the items that are nearest to the vector and those that the items met speak for most. The
+-- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
+-- the inner product alone orders them.
+CREATE OR REPLACE FUNCTION tterec.ranked(
+    generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
+    ratings real[], ef_search int, filters jsonb DEFAULT NULL)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET hnsw.iterative_scan = strict_order
+SET hnsw.ef_search = 100
+AS $$
+DECLARE
+    ranker jsonb;
+    telling bigint[];  -- those of `own` that count
+    wanted bigint;
+    ways text[];
+    way text;
+    among record;
+    passing text;
+    found bigint;
+    met @extension@.sparsevec;
+    ids bigint[];
+    isbns text[];
+    titles text[];
+    scores real[];
+    similarities real[];
+BEGIN
+    SELECT m.ranker, own[1:m.max_history], ranked.ratings[1:m.max_history]
+    INTO ranker, telling, ratings
+    FROM tterec.models m WHERE m.generation = ranked.generation;
+    IF ranker IS NULL THEN
+        RETURN QUERY SELECT * FROM tterec.nearest(
+            generation, query, k, excluded, ef_search, 'history', filters);
+        RETURN;
+    END IF;
+    wanted := greatest(k, (ranker ->> 'candidates')::int);
+    -- As in tterec.nearest: the scan is for when the index comes back with too few, or is asked
+    -- for more than it is good for.
+    ways := CASE WHEN wanted <= 1000 THEN '{index,scan}' ELSE '{scan}' END;
+    IF filters IS NOT NULL THEN
+        SELECT * INTO among FROM tterec.among(filters);
+        passing := ' AND v.item_id ' || among.condition;
+        IF among.few THEN
+            ways := '{scan}';
+        END IF;
+    END IF;
+    -- Restored on return, by the SET clauses above. A scan finds no more items than this at once.
+    PERFORM set_config('hnsw.ef_search',
+        least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
+    met := tterec.heard(generation, ranker, telling, ratings);
     FOREACH way IN ARRAY ways LOOP
         EXECUTE format($text$
             WITH near AS MATERIALIZED (
                 SELECT v.item_id
                 FROM tterec.item_vectors_%1$s v JOIN tterec.catalogue c ON c.item_id = v.item_id
-                WHERE v.item_id <> ALL ($2)
+                WHERE v.item_id <> ALL ($2)%3$s
                 ORDER BY %2$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
                 LIMIT $4
             ), candidates AS MATERIALIZED (
@@ -87,7 +113,7 @@ BEGIN
                 FROM candidates c
                     JOIN tterec.item_vectors_%1$s v ON v.item_id = c.item_id
                     JOIN tterec.item_evidence_%1$s e ON e.item_id = c.item_id
-                WHERE c.item_id <> ALL ($2)
+                WHERE c.item_id <> ALL ($2)%3$s
             ), ordered AS (
                 SELECT item_id, round((evidence + $6 * similarity)::numeric, 6)::real AS score,
                     round(similarity::numeric, 6)::real AS similarity
@@ -105,7 +131,8 @@ BEGIN
             ) f
             $text$,
             generation,
-            CASE way WHEN 'scan' THEN '0 + ' END)  -- the same order, but the index has it not
+            CASE way WHEN 'scan' THEN '0 + ' END,  -- the same order, but the index has it not
+            passing)
         INTO found, ids, isbns, titles, scores, similarities
         USING query, excluded, telling, wanted, met, (ranker ->> 'similarity_weight')::float8, k;
         EXIT WHEN found >= wanted;

@@ -1,8 +1,11 @@
 -- What other programs call. The caller's rights apply (SECURITY INVOKER), nothing is written, and
--- the caller's settings are as before on return.
+-- the caller's settings are as before on return. What the filters mean stands in 025_filters.sql.
 
 CREATE OR REPLACE FUNCTION tterec.recommend(
-    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true)
+    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true,
+    only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
+    publisher text DEFAULT NULL, min_year int DEFAULT NULL, max_year int DEFAULT NULL,
+    min_ratings int DEFAULT NULL, strategy text DEFAULT NULL)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -13,38 +16,57 @@ DECLARE
     seen record;
     embedded record;
     excluded bigint[] := '{}';
+    filters jsonb;
 BEGIN
+    IF num_nonnulls(only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings) > 0
+    THEN
+        filters := tterec.filters(
+            only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
+    END IF;
     SELECT h.items, h.ratings INTO seen FROM tterec.history(recommend.user_id) h;
     IF exclude_rated IS DISTINCT FROM false THEN
         excluded := seen.items;
     END IF;
+    -- Strategies are dispatched from here: each takes user_id, wanted, excluded, filters and seen.
+    IF strategy IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no strategy %', strategy
+            USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Leave it out: what is known of the user decides';
+    END IF;
     SELECT * INTO embedded FROM tterec.embed(recommend.user_id, seen.items, seen.ratings);
     IF embedded.vector IS NULL THEN
-        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded);
+        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded, filters);
     ELSIF embedded.history > 0 THEN
         RETURN QUERY SELECT * FROM tterec.ranked(
             embedded.generation, embedded.vector, wanted, excluded, seen.items,
-            seen.ratings, embedded.ef_search);
+            seen.ratings, embedded.ef_search, filters);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
-            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile');
+            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile',
+            filters);
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION tterec.recommend(bigint, int, boolean) IS
-    'The k best books for a user. Example: SELECT * FROM tterec.recommend(123)';
+COMMENT ON FUNCTION tterec.recommend(
+    bigint, int, boolean, text[], text[], text, text, int, int, int, text) IS
+    'The k best books for a user. Example: SELECT * FROM tterec.recommend(123, min_year => 1990)';
 
 CREATE OR REPLACE FUNCTION tterec.recommend(
-    user_id text, k int DEFAULT 10, exclude_rated boolean DEFAULT true)
+    user_id text, k int DEFAULT 10, exclude_rated boolean DEFAULT true,
+    only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
+    publisher text DEFAULT NULL, min_year int DEFAULT NULL, max_year int DEFAULT NULL,
+    min_ratings int DEFAULT NULL, strategy text DEFAULT NULL)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
-    SELECT * FROM tterec.recommend(tterec.user_id_of(user_id), k, exclude_rated)
+    SELECT * FROM tterec.recommend(tterec.user_id_of(user_id), k, exclude_rated, only_isbns,
+        without_isbns, author, publisher, min_year, max_year, min_ratings, strategy)
 $$;
 
-COMMENT ON FUNCTION tterec.recommend(text, int, boolean) IS
+COMMENT ON FUNCTION tterec.recommend(
+    text, int, boolean, text[], text[], text, text, int, int, int, text) IS
     'The k best books for a user with a text id. Example: SELECT * FROM tterec.recommend(''anna'')';
 
 CREATE OR REPLACE FUNCTION tterec.user_vector(user_id bigint) RETURNS @extension@.vector
@@ -59,7 +81,10 @@ COMMENT ON FUNCTION tterec.user_vector(bigint) IS
     'A user''s vector as of now; NULL for an unknown user. Its inner products are similarities.';
 
 CREATE OR REPLACE FUNCTION tterec.recommend_for_books(
-    isbns text[], ratings real[] DEFAULT NULL, k int DEFAULT 10)
+    isbns text[], ratings real[] DEFAULT NULL, k int DEFAULT 10,
+    only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
+    publisher text DEFAULT NULL, min_year int DEFAULT NULL, max_year int DEFAULT NULL,
+    min_ratings int DEFAULT NULL)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -69,6 +94,8 @@ DECLARE
     wanted int := tterec.checked_k(k);
     given record;
     embedded record;
+    filters jsonb := tterec.filters(
+        only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
 BEGIN
     IF cardinality(recommend_for_books.ratings) <> cardinality(isbns) THEN
         RAISE EXCEPTION '% isbns but % ratings; pass one rating an isbn, NULL where there is none',
@@ -91,20 +118,20 @@ BEGIN
     ) b;
     SELECT * INTO embedded FROM tterec.embed(NULL, given.items, given.ratings);
     IF embedded.vector IS NULL THEN
-        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, given.items);
+        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, given.items, filters);
     ELSE
         RETURN QUERY SELECT * FROM tterec.ranked(
             embedded.generation, embedded.vector, wanted, given.items, given.items,
-            given.ratings, embedded.ef_search);
+            given.ratings, embedded.ef_search, filters);
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION tterec.recommend_for_books(text[], real[], int) IS
+COMMENT ON FUNCTION tterec.recommend_for_books IS
     'The k best books for a reader of these. Example: SELECT * FROM tterec.recommend_for_books(ARRAY[''0439064864''], ARRAY[9])';
 
 -- PL/pgSQL, unlike SQL, cannot have an argument named as a column of the result.
-CREATE OR REPLACE FUNCTION tterec.similar_to(book text, k int)
+CREATE OR REPLACE FUNCTION tterec.similar_to(book text, k int, filters jsonb DEFAULT NULL)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -130,19 +157,27 @@ BEGIN
             model.generation) INTO embedding USING asked;
     END IF;
     IF embedding IS NULL THEN  -- the book is newer than the live generation
-        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, ARRAY[asked]);
+        RETURN QUERY SELECT * FROM tterec.popular_without(wanted, ARRAY[asked], filters);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
-            model.generation, embedding, wanted, ARRAY[asked], model.ef_search, 'history');
+            model.generation, embedding, wanted, ARRAY[asked], model.ef_search, 'history',
+            filters);
     END IF;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION tterec.similar_books(isbn text, k int DEFAULT 10)
+CREATE OR REPLACE FUNCTION tterec.similar_books(
+    isbn text, k int DEFAULT 10,
+    only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
+    publisher text DEFAULT NULL, min_year int DEFAULT NULL, max_year int DEFAULT NULL,
+    min_ratings int DEFAULT NULL)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
-AS $$ SELECT * FROM tterec.similar_to(isbn, k) $$;
+AS $$
+    SELECT * FROM tterec.similar_to(isbn, k, tterec.filters(
+        only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings))
+$$;
 
-COMMENT ON FUNCTION tterec.similar_books(text, int) IS
+COMMENT ON FUNCTION tterec.similar_books IS
     'The k books nearest to a book. Example: SELECT * FROM tterec.similar_books(''0439064864'')';

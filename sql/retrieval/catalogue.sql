@@ -1,4 +1,5 @@
 -- What lists show of every item that has a vector.
 SELECT c.isbn, c.title
 FROM tterec.item_vectors_@generation@ v JOIN tterec.catalogue c ON c.item_id = v.item_id
+WHERE true AND v.item_id @among@
 ORDER BY v.item_id

@@ -12,4 +12,4 @@ FROM candidates c
     JOIN tterec.item_vectors_@generation@ v ON v.item_id = c.item_id
     JOIN tterec.item_evidence_@generation@ e ON e.item_id = c.item_id
     JOIN tterec.catalogue k ON k.item_id = c.item_id
-WHERE c.item_id <> ALL (%(excluded)s::bigint[])
+WHERE c.item_id <> ALL (%(excluded)s::bigint[]) AND c.item_id @among@

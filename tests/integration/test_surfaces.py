@@ -274,6 +274,8 @@ def test_a_reader_role_may_ask_in_a_read_only_transaction_and_keeps_its_settings
     database: Database,
 ) -> None:
     plant_shop(database, normalised=True, users=20)
+    with database.connect() as connection:
+        connection.execute("UPDATE tterec.books SET year = 1950 + book_id % 20")
     settings = ("hnsw.ef_search", "hnsw.iterative_scan", "search_path", "enable_seqscan")
     with database.connect() as connection:
         connection.execute(f"SET ROLE {READER}".encode())
@@ -284,8 +286,12 @@ def test_a_reader_role_may_ask_in_a_read_only_transaction_and_keeps_its_settings
         before = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in settings]
         connection.commit()
         calls = ("recommend(4)", "recommend('4')", "popular_books()", "similar_books('0000000004')")
-        for call in (*calls, "recommend_for_books(ARRAY['0000000004'])"):
+        for call in (*calls, "recommend_for_books(ARRAY['0000000004'])", "recommend(4, 10, false)"):
             assert len(by_sql(connection, call)) == 10
+        assert len(by_sql(connection, "recommend(4, 5, max_year => 1960)")) == 5
+        assert connection.execute("SELECT tterec.score(4, '0000000004')").fetchone() != (None,)
+        assert connection.execute("SELECT * FROM tterec.explain('4', '0000000004')").fetchall()
+        assert connection.execute("SELECT * FROM tterec.live_item_vectors").fetchall()
         after = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in settings]
         assert after == before
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
@@ -295,6 +301,40 @@ def test_a_reader_role_may_ask_in_a_read_only_transaction_and_keeps_its_settings
         connection.commit()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("INSERT INTO tterec.books (isbn) VALUES ('x')")
+
+
+@pytest.mark.parametrize("ranker", [True, False])
+def test_an_error_half_way_leaves_the_settings_of_the_caller(
+    database: Database, ranker: bool
+) -> None:
+    plant_shop(database, normalised=True, users=20, ranker=ranker)
+    settings = ("hnsw.ef_search", "hnsw.iterative_scan", "search_path")
+    wrongs = (
+        ("UPDATE tterec.models SET ef_search = 5", "recommend(4, -1)"),
+        # The functions have set the index's settings when they meet these.
+        ("DROP VIEW tterec.catalogue", "recommend(4)"),
+        ("DROP VIEW tterec.catalogue", "recommend(4, author => 'x')"),
+        ("ALTER TABLE tterec.item_vectors_1 RENAME TO elsewhere", "recommend(4)"),
+        ("ALTER TABLE tterec.item_vectors_1 RENAME TO elsewhere", "recommend(1)"),
+    )
+    with database.connect() as connection:
+        connection.execute("SELECT '[1]'::vector")
+        connection.execute("SET LOCAL hnsw.ef_search = 77")
+        connection.execute("SET LOCAL search_path = public, pg_temp")
+        before = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in settings]
+        for spoil, call in wrongs:
+            connection.execute("SAVEPOINT good")
+            connection.execute(spoil.encode())
+            connection.execute("SAVEPOINT spoilt")
+            with pytest.raises(psycopg.Error):
+                by_sql(connection, call)
+            connection.execute("ROLLBACK TO spoilt")
+            after = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in settings]
+            assert after == before
+            connection.execute("ROLLBACK TO good")
+        assert len(by_sql(connection, "recommend(4)")) == 10
+        after = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in settings]
+        assert after == before
 
 
 def test_the_unfiltered_path_uses_the_index(database: Database) -> None:

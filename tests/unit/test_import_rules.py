@@ -13,12 +13,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "tterec"
 
-LEAVES = {"errors", "config", "records"}
+LEAVES = {"errors", "config", "records", "filters"}
 # Which rooms a room may import, besides itself and `tterec` for its version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "config": {"errors", "records"},
+    "filters": {"errors"},
     "database": LEAVES,
     "store": LEAVES | {"database"},
     "retrieval": LEAVES | {"database", "store"},
@@ -30,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT["assemble"] = LEAVES | {"retrieval", "ranking"}
 MAY_IMPORT["bulk_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database"}
+MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}

@@ -20,6 +20,7 @@ _COMMANDS = {
     "tune": "tune",
     "recommend": "recommend",
     "similar": "similar",
+    "explain": "explain",
     "evaluate": "evaluate",
     "models": "models",
     "doctor": "doctor",

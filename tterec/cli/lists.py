@@ -10,27 +10,35 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from tterec.errors import InvalidArgument
-from tterec.records import Recommendation
+from tterec.records import Contribution, Recommendation
 
 FORMATS = ("table", "json", "csv")
-_COLUMNS = tuple(Recommendation.__dataclass_fields__)
 _NARROWEST_TITLE = 12
+
+Record = TypeVar("Record", Recommendation, Contribution)
 
 
 def write_list(out: TextIO, found: Sequence[Recommendation], style: str) -> None:
     """Write one ranked list in one of FORMATS."""
+    if style == "table":
+        out.writelines(line + "\n" for line in table(found, width_of(out)))
+    else:
+        write_records(out, Recommendation, found, style)
+
+
+def write_records(out: TextIO, kind: type[Record], found: Sequence[Record], style: str) -> None:
+    """Write records of a data class as JSON, or as CSV with the fields' names as its header."""
     if style == "json":
         write_json(out, found)
-    elif style == "csv":
-        write_csv(out, _COLUMNS, (_values(one) for one in found))
     else:
-        out.writelines(line + "\n" for line in table(found, _width(out)))
+        names = tuple(kind.__dataclass_fields__)
+        write_csv(out, names, ([getattr(one, name) for name in names] for one in found))
 
 
-def write_json(out: TextIO, found: Sequence[Recommendation]) -> None:
+def write_json(out: TextIO, found: Sequence[Recommendation | Contribution]) -> None:
     """A list of objects with the SQL columns' names, one object a line."""
     import json
 
@@ -49,10 +57,6 @@ def write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]])
     writer.writerows(rows)
 
 
-def _values(one: Recommendation) -> list[Any]:
-    return [getattr(one, column) for column in _COLUMNS]
-
-
 def table(found: Sequence[Recommendation], width: int | None = None) -> Iterator[str]:
     """Lines: rank, title, ISBN, score. Titles are cut where a line would pass `width` columns."""
     # By hand: importing a table library takes as long as the recommendation itself.
@@ -61,19 +65,25 @@ def table(found: Sequence[Recommendation], width: int | None = None) -> Iterator
         for one in found
         for score in [f"{one.score:.4f}"]
     ]
-    heads = ("#", "title", "isbn", "score")
+    yield from aligned(("#", "title", "isbn", "score"), rows, width)
+
+
+def aligned(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+) -> Iterator[str]:
+    """Rows under their heads in columns; title and ISBN to the left, all else to the right.
+
+    Titles are cut where a line would pass `width` columns.
+    """
     widths = [max(columns(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    title = heads.index("title")
     if width is not None:
-        others = sum(widths) - widths[1] + 2 * (len(heads) - 1)
-        widths[1] = min(widths[1], max(width - others, _NARROWEST_TITLE))
-    for rank, title, isbn, score in [heads, *rows]:
+        others = sum(widths) - widths[title] + 2 * (len(heads) - 1)
+        widths[title] = min(widths[title], max(width - others, _NARROWEST_TITLE))
+    for row in [heads, *rows]:
         yield "  ".join(
-            (
-                rank.rjust(widths[0]),
-                padded(cut(title, widths[1]), widths[1]),
-                padded(isbn, widths[2]),
-                score.rjust(widths[3]),
-            )
+            padded(cut(text, wide), wide) if head in ("title", "isbn") else text.rjust(wide)
+            for head, text, wide in zip(heads, row, widths, strict=True)
         )
 
 
@@ -110,7 +120,7 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
-def _width(out: TextIO) -> int | None:
+def width_of(out: TextIO) -> int | None:
     """Columns of the terminal; None where the output goes elsewhere and nothing need be cut."""
     return shutil.get_terminal_size().columns if out.isatty() else None
 

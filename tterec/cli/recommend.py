@@ -9,13 +9,14 @@ import click
 
 from tterec.cli import lists
 from tterec.cli.csv_column import read_column
+from tterec.cli.filters import filters_options
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from tterec import Rules
+    from tterec import Filters, Rules
     from tterec.recommender import Recommender
 
 _FILE = click.Path(path_type=Path)
@@ -36,6 +37,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
 @click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
+@filters_options
 @rules_options
 @database_option
 def command(
@@ -48,18 +50,23 @@ def command(
     output: Path | None,
     no_ranker: bool,
     database_url: str | None,
+    filters: Filters | None,
     rules: Rules | None,
 ) -> None:
     """Recommend books to a user, to those of a file, or to everybody.
 
     Books that a user has rated, up to this moment, are left out. Who is unknown gets popular
-    books. The lists of --all and --users are CSV: user_id,isbn,rank,score. The options from
+    books. The lists of --all and --users are CSV: user_id,isbn,rank,score.
+
+    --author to --min-ratings are filters: a list has k books wherever k of them pass. The filters
+    by lists of ISBNs are --available and --unavailable. These and the other options from
     --diversity on are rules of a shop; what each costs is in the README.
 
     \b
     Examples:
       tterec recommend 123
       tterec recommend 123 -k 20 --format json
+      tterec recommend 123 --author "Agatha Christie" --min-year 1950
       tterec recommend 123 --max-per-author 2 --freshness 0.2
       tterec recommend --all -k 50 -o lists.csv
     """
@@ -78,7 +85,12 @@ def command(
         if user is None:
             with progress_on_stderr() as progress:
                 found = recommender.recommend_many(
-                    users, k, ranker=not no_ranker, rules=rules, progress=progress
+                    users,
+                    k,
+                    ranker=not no_ranker,
+                    rules=rules,
+                    filters=filters,
+                    progress=progress,
                 )
                 lists.write_csv(
                     out,
@@ -90,13 +102,17 @@ def command(
                     ),
                 )
             return
-        one = recommender.recommend(user, k, ranker=not no_ranker, rules=rules)
+        one = recommender.recommend(user, k, ranker=not no_ranker, rules=rules, filters=filters)
         if k > 0 and (not one or one[0].source == "popular"):
-            click.echo(_why_not_personal(recommender, user, bool(one)), err=True)
+            click.echo(_why_not_personal(recommender, user, bool(one), filters), err=True)
         lists.write_list(out, one, style or "table")
 
 
-def _why_not_personal(recommender: Recommender, user: str, any_books: bool) -> str:
+def _why_not_personal(
+    recommender: Recommender, user: str, any_books: bool, filters: Filters | None
+) -> str:
+    if filters and not any_books:
+        return f"No book that passes the filters is left for user {user}."
     if recommender.generation() is None:
         why = "No generation is live (train one: tterec train)"
     elif any_books:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tterec.cli import lists
+from tterec.cli.filters import filters_options
 from tterec.cli.options import database_option
 from tterec.cli.rules import rules_options
 
 if TYPE_CHECKING:
-    from tterec import Rules
+    from tterec import Filters, Rules
 
 
 @click.command("similar")
@@ -25,10 +26,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the list is written.",
 )
+@filters_options
 @rules_options
 @database_option
 def command(
-    *, isbn: str, k: int, style: str, database_url: str | None, rules: Rules | None
+    *,
+    isbn: str,
+    k: int,
+    style: str,
+    database_url: str | None,
+    filters: Filters | None,
+    rules: Rules | None,
 ) -> None:
     """Show the books nearest to a book.
 
@@ -36,12 +44,13 @@ def command(
     Examples:
       tterec similar 0439064864
       tterec similar 0439064864 --max-per-author 1
+      tterec similar 0439064864 --min-year 1990
     """
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
     with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
-        found = recommender.similar(isbn, k, rules=rules)
+        found = recommender.similar(isbn, k, rules=rules, filters=filters)
         if found and found[0].source == "popular":
             click.echo(f"{isbn} has no vector yet (tterec train): popular books.", err=True)
         lists.write_list(out, found, style)

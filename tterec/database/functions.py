@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 
+from psycopg import errors as pg
 from psycopg import sql
 
+from tterec import errors
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.database.resources import directory
@@ -24,13 +26,23 @@ def fingerprint() -> str:
 
 
 def apply(connection: Connection) -> None:
-    """(Re-)create every function, in the caller's transaction."""
+    """(Re-)create every function, in the caller's transaction.
+
+    Raises DatabaseError where something is built on a function whose arguments have changed.
+    """
     # A role that is not superuser may name hnsw.* settings only once the library is loaded.
     schema = extension_schema(connection)
     connection.execute(sql.SQL("SELECT '[1]'::{}.vector").format(schema))
     quoted = schema.as_string(connection)
-    for body in bodies():
-        connection.execute(body.replace("@extension@", quoted).encode())
+    try:
+        for body in bodies():
+            connection.execute(body.replace("@extension@", quoted).encode())
+    except pg.DependentObjectsStillExist as error:
+        raise errors.DatabaseError(
+            f"the SQL functions cannot be replaced: {error.diag.message_primary}: "
+            f"{' '.join((error.diag.message_detail or '').split())}; drop what is built on them, "
+            "run: tterec db upgrade, and create it again"
+        ) from error
     connection.execute(
         "INSERT INTO tterec.schema_state (key, value) VALUES ('functions_sha256', %s)"
         " ON CONFLICT (key) DO UPDATE SET value = excluded.value",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +24,9 @@ HEAD = "0004"
 
 VIEWS = ("source_interactions", "source_users", "source_items", "interactions", "catalogue")
 """The views that training, serving and the SQL functions read."""
+
+LIVE_VIEWS = ("live_item_vectors", "live_history_vectors", "live_profile_vectors")
+"""The views on the live generation's vectors, that other programs read."""
 
 # Any constant will do, as long as every tterec takes the same one while it migrates.
 _LOCK = 0x7474_6572_6563  # "tterec"
@@ -128,15 +131,16 @@ def differences(database: Database) -> list[str]:
     """How the database differs from what this version describes; empty if they agree."""
     found = _table_differences(database)
     with database.connect() as connection:
-        found += [f"missing view: tterec.{name}" for name in missing_views(connection)]
+        missing = missing_views(connection, VIEWS + LIVE_VIEWS)
+        found += [f"missing view: tterec.{name}" for name in missing]
         return found + functions.differences(connection)
 
 
-def missing_views(connection: Connection) -> list[str]:
-    """Those of VIEWS that the database does not have."""
+def missing_views(connection: Connection, names: Sequence[str] = VIEWS) -> list[str]:
+    """Those of the views that the database does not have."""
     rows = connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'tterec'")
     present = {name for (name,) in rows}
-    return [name for name in VIEWS if name not in present]
+    return [name for name in names if name not in present]
 
 
 def _table_differences(database: Database) -> list[str]:

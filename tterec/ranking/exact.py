@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,29 @@ def user_vector(
         vector = vector + weighted.sum(axis=0) / np.sqrt(len(ratings))
     norm = np.sqrt(np.sum(vector * vector))
     return vector / norm if normalised and norm > 0 else vector
+
+
+def similarity_shares(
+    profile: NDArray[np.floating],
+    history_vectors: NDArray[np.floating],
+    ratings: NDArray[np.floating],
+    history_weights: NDArray[np.floating],
+    *,
+    normalised: bool,
+    embedding: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """What each item met and, last, the profile add to the inner product with an item: (n + 1,).
+
+    The arguments are those of `user_vector`, and the item's embedding (d,). The user's vector is
+    linear in all of them but for its norm, by which each share is divided where `normalised`.
+    """
+    terms = profile.astype(np.float64)[None, :]
+    if len(ratings):
+        weights = history_weights.astype(np.float64)[buckets(ratings)] / np.sqrt(len(ratings))
+        terms = np.concatenate([weights[:, None] * history_vectors.astype(np.float64), terms])
+    norm = np.sqrt(np.square(terms.sum(axis=0)).sum()) if normalised else 1.0
+    shares: NDArray[np.float64] = (terms * embedding.astype(np.float64)).sum(axis=1)
+    return shares / norm if norm > 0 else shares
 
 
 def buckets(ratings: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -93,6 +118,36 @@ def evidence_sums(
     if len(filled):
         sums[filled] = np.add.reduceat(spoken, offsets[filled])
     return sums
+
+
+def spoken_shares(
+    places: NDArray[np.int64],
+    traits: Sequence[NDArray[np.int64]],
+    voices: NDArray[np.float64],
+    sources: NDArray[np.int64],
+    weights: NDArray[np.floating],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What each of m items met says for an item, by itself and by its traits: rows of the items met
+    (p,), some more than once, with amounts (p,) whose sum is the item's evidence.
+
+    places (m,), distinct, and traits, m times the places of its traits; voices (m,): how much each
+    counts. sources (w,), ascending, and weights (w,): what speaks for the item. A trait counts with
+    ln(1 + the sum of the voices that have it), and what it adds is split in proportion to them.
+    """
+    rows = np.arange(len(places))
+    owners = np.append(rows, np.repeat(rows, [len(had) for had in traits]))
+    spots, at = np.unique(np.concatenate([places, *traits]), return_inverse=True)
+    sums = np.bincount(at, weights=voices[owners], minlength=len(spots))
+    heard = np.where(np.isin(spots, places), sums, np.log1p(sums))
+    audible = np.flatnonzero(heard > 0)
+    kept, _ = loudest(spots[audible], heard[audible])
+    said = np.zeros(len(spots))
+    at_source = np.searchsorted(sources, spots).clip(max=max(len(sources) - 1, 0))
+    known = sources[at_source] == spots if len(sources) else np.zeros(len(spots), dtype=bool)
+    known &= np.isin(spots, kept)
+    said[known] = heard[known] * weights[at_source[known]].astype(np.float64) / sums[known]
+    amounts: NDArray[np.float64] = voices[owners] * said[at]
+    return owners, amounts
 
 
 def mixed_scores(

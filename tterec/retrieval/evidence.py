@@ -14,7 +14,7 @@ from tterec.database.sparse_vectors import Rows
 from tterec.records import Ranker
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import Candidates
-from tterec.retrieval.pgvector import LiveModel, Ranking
+from tterec.retrieval.pgvector import Among, LiveModel, Ranking
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ def considered(
     met: NDArray[np.int64],
     voices: NDArray[np.float64],
     excluded: NDArray[np.int64],
+    among: Among | None = None,
 ) -> Considered:
     """The items `near` the user's vector and those that the items `met` speak for most.
 
-    All are item ids; `excluded` ones are left out, and those that left the catalogue. voices:
-    how much each of those met counts.
+    All are item ids; `excluded` ones are left out, and those that left the catalogue or do not
+    pass the filters. voices: how much each of those met counts.
     """
     given = {"near": near.tolist(), "met": met.tolist(), "excluded": excluded.tolist()}
-    rows = pgvector.query(connection, "second_stage", model, **given).fetchall()
+    rows = pgvector.query(connection, "second_stage", model, among=among, **given).fetchall()
     speaking: dict[int, float] = {}
     traits: dict[int, float] = {}
     loudness = dict(zip(met[::-1].tolist(), voices[::-1].tolist(), strict=True))
@@ -63,6 +64,25 @@ def considered(
         np.array([*speaking], dtype=np.int64) - 1,
         np.array([*speaking.values()]),
     )
+
+
+def met_places(
+    connection: Connection, model: LiveModel, met: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Of the items met, those of the second stage: ids (m,), places (m,), and each one's traits."""
+    rows = pgvector.query(connection, "met_places", model, met=met.tolist()).fetchall()
+    return (
+        np.array([row[0] for row in rows], dtype=np.int64),
+        np.array([row[1] for row in rows], dtype=np.int64) - 1,
+        [np.array(row[2], dtype=np.int64) - 1 for row in rows],
+    )
+
+
+def of_item(connection: Connection, model: LiveModel, item_id: int) -> Rows:
+    """What speaks for one item: a single row, without entries where nothing does."""
+    rows = pgvector.query(connection, "item_evidence", model, item_id=item_id).fetchall()
+    found = sparse_vectors.decode([row[0] for row in rows])
+    return found if rows else Rows(np.zeros(2, np.int64), found.positions, found.values)
 
 
 def ranker(connection: Connection, model: LiveModel, ranking: Ranking) -> Ranker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +12,10 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import errors as pg
 
+from tterec import errors
 from tterec.database import resources, vectors
 from tterec.database.connection import Connection
+from tterec.filters import Filters
 from tterec.records import Recommendation
 from tterec.retrieval.base import Candidates
 
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
 _BIGINT = range(-(2**63), 2**63)
+# In the files of queries: which items pass the filters.
+_AMONG = re.compile(r"\s+AND \S+ @among@")
 
 # An index scan of more than this costs what a scan of all vectors costs.
 _MOST_BY_INDEX = 1000
@@ -63,6 +67,15 @@ class History:
 
     item_ids: NDArray[np.int64]
     ratings: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Among:
+    """Which items pass the filters: the SQL that follows an item id in a condition, made by
+    `tterec.among()`; and whether they are few, to be scored all."""
+
+    condition: str
+    few: bool
 
 
 NO_ITEMS: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -194,11 +207,38 @@ def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]
     return [(isbn, item) for isbn, item in query(connection, "books", isbns=list(isbns))]
 
 
+def shown(connection: Connection, item_ids: NDArray[np.int64]) -> dict[int, tuple[str, str | None]]:
+    """ISBN and title of each item that is in the catalogue."""
+    rows = query(connection, "shown", item_ids=item_ids.tolist()).fetchall()
+    return {item_id: (isbn, title) for item_id, isbn, title in rows}
+
+
+def among(connection: Connection, filters: Filters | None) -> Among | None:
+    """Which items pass the filters, as of now; None where there are none.
+
+    Raises InvalidArgument where a filter needs a column that the items query does not return.
+    """
+    if filters is None or not filters.on:
+        return None
+    given = asdict(filters)
+    for name in ("only_isbns", "without_isbns"):
+        given[name] = None if given[name] is None else list(given[name])
+    try:
+        row = query(connection, "among", **given).fetchone()
+    except (pg.UndefinedColumn, pg.DatatypeMismatch) as error:
+        raise errors.InvalidArgument(error.diag.message_primary) from error
+    return None if row is None else Among(*row)
+
+
 def popular(
-    connection: Connection, model: LiveModel | None, k: int, excluded: NDArray[np.int64]
+    connection: Connection,
+    model: LiveModel | None,
+    k: int,
+    excluded: NDArray[np.int64],
+    among: Among | None = None,
 ) -> list[Recommendation]:
     """The k most popular items that are not excluded; without a model, counted now."""
-    given = {"excluded": excluded.tolist(), "k": k}
+    given = {"excluded": excluded.tolist(), "k": k, "among": among}
     if model is None:
         rows = query(connection, "popular_now", **given).fetchall()
     else:
@@ -209,19 +249,25 @@ def popular(
     ]
 
 
-def catalogue(connection: Connection, model: LiveModel) -> Candidates:
+def catalogue(connection: Connection, model: LiveModel, among: Among | None = None) -> Candidates:
     """Every item of the catalogue that has a vector, by ascending id."""
-    item_ids, matrix = _copied(connection, "catalogue_vectors", model)
-    shown = query(connection, "catalogue", model).fetchall()
+    item_ids, matrix = _copied(connection, "catalogue_vectors", model, among)
+    shown = query(connection, "catalogue", model, among=among).fetchall()
     return Candidates(item_ids, [row[0] for row in shown], [row[1] for row in shown], matrix)
 
 
 class PgvectorIndex:
-    """The live generation's HNSW index. Use it inside one transaction."""
+    """The live generation's HNSW index, of the items that pass filters where there are some.
 
-    def __init__(self, connection: Connection, model: LiveModel) -> None:
+    Use it inside one transaction.
+    """
+
+    def __init__(
+        self, connection: Connection, model: LiveModel, among: Among | None = None
+    ) -> None:
         self._connection = connection
         self._model = model
+        self._among = among
 
     def candidates(
         self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
@@ -231,9 +277,10 @@ class PgvectorIndex:
             "vector": vectors.to_text(user_vector),
             "excluded": excluded.tolist(),
             "k": k + _SPARE,
+            "among": self._among,
         }
         rows: list[Any] = []
-        if k <= _MOST_BY_INDEX:
+        if k <= _MOST_BY_INDEX and not (self._among and self._among.few):
             ef_search = min(max(self._model.ef_search, 1), _MOST_BY_INDEX)
             query(self._connection, "index_settings", ef_search=ef_search)
             rows = query(self._connection, "nearest", self._model, **given).fetchall()
@@ -247,27 +294,35 @@ class PgvectorIndex:
         )
 
 
-def _text(name: str, model: LiveModel | None) -> bytes:
+def _text(name: str, model: LiveModel | None, among: Among | None) -> str:
     text = resources.sql(f"retrieval/{name}.sql")
+    text = _AMONG.sub("", text) if among is None else text.replace("@among@", among.condition)
     if model is not None:
         text = text.replace("@generation@", str(model.generation))
         text = text.replace("@extension@", model.extension)
-    return text.encode()
+    return text
 
 
 def query(
-    connection: Connection, name: str, model: LiveModel | None = None, **given: Any
+    connection: Connection,
+    name: str,
+    model: LiveModel | None = None,
+    *,
+    among: Among | None = None,
+    **given: Any,
 ) -> psycopg.Cursor[tuple[Any, ...]]:
     """Send a file of `sql/retrieval/`, of a generation where it names one, with its parameters."""
+    if among is not None:  # what is in it is no placeholder
+        among = replace(among, condition=among.condition.replace("%", "%%"))
     # Binary results: a vector comes as its own bytes, and no number is printed and parsed.
-    return connection.execute(_text(name, model), given, binary=True)
+    return connection.execute(_text(name, model, among).encode(), given, binary=True)
 
 
 def _copied(
-    connection: Connection, name: str, model: LiveModel
+    connection: Connection, name: str, model: LiveModel, among: Among | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    statement = b"COPY (" + _text(name, model) + b") TO STDOUT (FORMAT binary)"
-    with connection.cursor().copy(statement) as copy:
+    statement = f"COPY ({_text(name, model, among)}) TO STDOUT (FORMAT binary)"
+    with connection.cursor().copy(statement.encode()) as copy:
         return vectors.from_copy(copy, model.dim)
 
 

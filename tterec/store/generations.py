@@ -15,7 +15,7 @@ from tterec import __version__, errors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
 from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
-from tterec.store import evidence_table, locks, recall, registry, sources, vector_tables
+from tterec.store import evidence_table, live_views, locks, recall, registry, sources, vector_tables
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
 
@@ -195,13 +195,15 @@ def clear(connection: Connection, generation: int) -> None:
 def promote(connection: Connection, generation: int) -> None:
     """Make a ready generation the live one, by one row; the live one becomes the previous.
 
-    In the same transaction the source views become those that it was trained from. Raises
-    UnknownGeneration if it is not ready. A generation that is live already stays so.
+    In the same transaction the source views become those that it was trained from, and the views
+    on live vectors show its own. Raises UnknownGeneration if it is not ready. A generation that is
+    live already stays so.
     """
     with connection.transaction():
         locks.await_promotion(connection)
         _require_ready(connection, generation)
-        _follow_sources(connection, generation)
+        locks.in_short_waits(connection, lambda: _point_views(connection, generation))
+        _keep_popularity(connection, generation)
         connection.execute(
             "INSERT INTO tterec.active_model AS live (generation) VALUES (%s)"
             " ON CONFLICT (only_row) DO UPDATE SET generation = excluded.generation,"
@@ -238,12 +240,14 @@ def _require_ready(connection: Connection, generation: int) -> None:
         )
 
 
-def _follow_sources(connection: Connection, generation: int) -> None:
-    """Give the views the queries that the generation was trained from, if they differ."""
+def _point_views(connection: Connection, generation: int) -> None:
+    """Let the views show the generation's vectors, and its queries if they differ."""
+    row = connection.execute("SELECT generation FROM tterec.active_model").fetchone()
+    if row != (generation,):
+        live_views.define(connection, generation)
     queries = registry.queries(connection, generation)
     if queries is not None and queries != sources.current_queries(connection):
         sources.set_sources(connection, queries)
-    _keep_popularity(connection, generation)
 
 
 def _keep_popularity(connection: Connection, generation: int) -> None:

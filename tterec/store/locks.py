@@ -6,6 +6,11 @@ connection of one's own: behind a pooler in transaction mode, connect to the ser
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+from psycopg import errors as pg
+
 from tterec import errors
 from tterec.database.connection import Connection
 
@@ -17,6 +22,10 @@ _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
 
 # Promotions take milliseconds: who waits longer waits for a reader of the views or a dump.
 PROMOTION_TIMEOUT = "10s"
+# Who waits to change a view keeps those waiting who come after and only read it.
+_SHORT_WAIT = "200ms"
+_MOST_WAITS = 25
+_PAUSE_S = 0.2
 
 
 def hold_training(connection: Connection) -> None:
@@ -77,3 +86,22 @@ def await_promotion(connection: Connection) -> None:
     """
     connection.execute("SELECT set_config('lock_timeout', %s, true)", (PROMOTION_TIMEOUT,))
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PROMOTION,))
+
+
+def in_short_waits(connection: Connection, change: Callable[[], None]) -> None:
+    """Change views, waiting for their readers to finish, for a moment at a time.
+
+    In between the locks are let go, so that no reader is kept waiting for long by a transaction
+    that read a view before them. Raises LockNotAvailable after some ten seconds.
+    """
+    for waited in range(_MOST_WAITS):
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", (_SHORT_WAIT,))
+                change()
+                break
+        except pg.LockNotAvailable:
+            if waited == _MOST_WAITS - 1:
+                raise
+            time.sleep(_PAUSE_S)
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", (PROMOTION_TIMEOUT,))

@@ -1,0 +1,12 @@
+-- Functions that an earlier version had with other arguments: beside them the new ones would make
+-- a call ambiguous.
+DROP FUNCTION IF EXISTS tterec.popular_without(int, bigint[]);
+DROP FUNCTION IF EXISTS tterec.popular_books(int);
+DROP FUNCTION IF EXISTS tterec.nearest(int, @extension@.vector, int, bigint[], int, text);
+DROP FUNCTION IF EXISTS tterec.ranked(
+    int, @extension@.vector, int, bigint[], bigint[], real[], int);
+DROP FUNCTION IF EXISTS tterec.recommend(bigint, int, boolean);
+DROP FUNCTION IF EXISTS tterec.recommend(text, int, boolean);
+DROP FUNCTION IF EXISTS tterec.recommend_for_books(text[], real[], int);
+DROP FUNCTION IF EXISTS tterec.similar_to(text, int);
+DROP FUNCTION IF EXISTS tterec.similar_books(text, int);
