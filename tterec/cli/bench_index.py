@@ -124,6 +124,7 @@ def _require_matplotlib() -> None:
 
 def _plot(path: Path, measured: list[Measured], k: int) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -139,6 +140,8 @@ def _plot(path: Path, measured: list[Measured], k: int) -> None:
                 fontsize=8,
             )
     axes.set_xscale("log")
+    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        set_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("median time of a query, ms")
     axes.set_ylabel(f"recall@{k} against exact search")
     axes.set_title("Candidate indexes; the numbers are ef_search and nprobe")
