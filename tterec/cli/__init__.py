@@ -23,6 +23,7 @@ _COMMANDS = {
     "explain": "explain",
     "evaluate": "evaluate",
     "models": "models",
+    "bench-index": "bench_index",
     "doctor": "doctor",
     "config": "config",
 }

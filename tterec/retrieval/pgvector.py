@@ -47,7 +47,8 @@ class Ranking:
 class LiveModel:
     """The live generation, as it was when asked. Weights float64 (12,), profile float32 (d,).
 
-    `ranking` is None where it has no second stage.
+    `ranking` is None where it has no second stage. `revision` is another after every change to
+    its vectors.
     """
 
     generation: int
@@ -59,6 +60,7 @@ class LiveModel:
     ef_search: int
     extension: str
     ranking: Ranking | None
+    revision: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def live_model(connection: Connection) -> LiveModel | None:
     row = query(connection, "live_model").fetchone()
     if row is None:
         return None
-    generation, dim, normalised, max_history, weights, profile, ef_search, extension, ranker = row
+    generation, dim, normalised, max_history, weights, profile, ef_search, extension, ranker = row[
+        :9
+    ]
     return LiveModel(
         generation=generation,
         dim=dim,
@@ -118,6 +122,7 @@ def live_model(connection: Connection) -> LiveModel | None:
         ef_search=ef_search,
         extension=extension,
         ranking=ranker and Ranking(**ranker),
+        revision=row[9],
     )
 
 
@@ -184,6 +189,20 @@ def all_history_vectors(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Every item id (n,), ascending, and its history vector (n, d)."""
     return _copied(connection, "all_history_vectors", model)
+
+
+def all_item_vectors(
+    connection: Connection, model: LiveModel
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Every item id (n,), ascending, and its embedding (n, d)."""
+    return _copied(connection, "all_item_vectors", model)
+
+
+def identity(connection: Connection) -> str:
+    """A name of this database that no other has."""
+    row = query(connection, "identity").fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def item_vector(
