@@ -19,7 +19,7 @@ from tterec.database.driver_errors import errors_wrapped
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, Recommendation, User, ignore
 from tterec.retrieval import evidence, pgvector
-from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, History
+from tterec.retrieval.pgvector import NO_ITEMS, History
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,10 +77,7 @@ class Recommender:
         _check_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
-            user_id = pgvector.user_ids(connection, [user])[0]
-            history = NO_HISTORY
-            if user_id is not None:
-                history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
+            user_id, history = pgvector.known(connection, [user])[0]
             excluded = history.item_ids if exclude_rated else NO_ITEMS
 
             def best(n: int) -> list[Recommendation]:

@@ -1,8 +1,9 @@
 -- What other programs call. The caller's rights apply (SECURITY INVOKER), nothing is written, and
 -- the caller's settings are as before on return.
 
-CREATE OR REPLACE FUNCTION tterec.recommend(
-    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true)
+-- The list of a user with this history; user_id is NULL where the user has no number.
+CREATE OR REPLACE FUNCTION tterec.recommend_after(
+    user_id bigint, items bigint[], ratings real[], k int, exclude_rated boolean)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -10,26 +11,32 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     wanted int := tterec.checked_k(k);
-    seen record;
     embedded record;
-    excluded bigint[] := '{}';
+    excluded bigint[] := CASE WHEN exclude_rated IS DISTINCT FROM false THEN items ELSE '{}' END;
 BEGIN
-    SELECT h.items, h.ratings INTO seen FROM tterec.history(recommend.user_id) h;
-    IF exclude_rated IS DISTINCT FROM false THEN
-        excluded := seen.items;
-    END IF;
-    SELECT * INTO embedded FROM tterec.embed(recommend.user_id, seen.items, seen.ratings);
+    SELECT * INTO embedded FROM tterec.embed(user_id, items, ratings);
     IF embedded.vector IS NULL THEN
         RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded);
     ELSIF embedded.history > 0 THEN
         RETURN QUERY SELECT * FROM tterec.ranked(
-            embedded.generation, embedded.vector, wanted, excluded, seen.items,
-            seen.ratings, embedded.ef_search);
+            embedded.generation, embedded.vector, wanted, excluded, items, ratings,
+            embedded.ef_search);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
             embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile');
     END IF;
 END
+$$;
+
+CREATE OR REPLACE FUNCTION tterec.recommend(
+    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE sql STABLE ROWS 10
+AS $$
+    SELECT r.*
+    FROM tterec.history(user_id) h,
+        LATERAL tterec.recommend_after(user_id, h.items, h.ratings, k, exclude_rated) r
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(bigint, int, boolean) IS
@@ -41,7 +48,9 @@ RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
-    SELECT * FROM tterec.recommend(tterec.user_id_of(user_id), k, exclude_rated)
+    SELECT r.*
+    FROM tterec.history_of_name(user_id) h, LATERAL tterec.recommend_after(
+        tterec.user_id_of(user_id), h.items, h.ratings, k, exclude_rated) r
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(text, int, boolean) IS
@@ -57,6 +66,18 @@ $$;
 
 COMMENT ON FUNCTION tterec.user_vector(bigint) IS
     'A user''s vector as of now; NULL for an unknown user. Its inner products are similarities.';
+
+CREATE OR REPLACE FUNCTION tterec.user_vector(user_id text) RETURNS @extension@.vector
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.vector
+    FROM tterec.history_of_name(user_id) h,
+        LATERAL tterec.embed(tterec.user_id_of(user_id), h.items, h.ratings) e
+$$;
+
+COMMENT ON FUNCTION tterec.user_vector(text) IS
+    'The vector of a user with a text id. Example: SELECT tterec.user_vector(''anna'')';
 
 CREATE OR REPLACE FUNCTION tterec.recommend_for_books(
     isbns text[], ratings real[] DEFAULT NULL, k int DEFAULT 10)
@@ -84,7 +105,7 @@ BEGIN
         coalesce(array_agg(b.rating ORDER BY b.rating DESC NULLS LAST, b.item_id), '{}') AS ratings
     INTO given
     FROM (
-        SELECT c.item_id, max(g.rating) AS rating
+        SELECT c.item_id::bigint, max(g.rating) AS rating
         FROM unnest(isbns, recommend_for_books.ratings) AS g (isbn, rating)
             JOIN tterec.catalogue c ON c.isbn = g.isbn
         GROUP BY c.item_id

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 HEAD = "0004"
 """The newest migration; a test compares it with the files."""
 
-VIEWS = ("source_interactions", "source_users", "source_items", "interactions", "catalogue")
+VIEWS = (
+    "source_interactions",
+    "source_users",
+    "source_items",
+    "interactions",
+    "named_interactions",
+    "catalogue",
+)
 """The views that training, serving and the SQL functions read."""
 
 # Any constant will do, as long as every tterec takes the same one while it migrates.
