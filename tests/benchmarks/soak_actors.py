@@ -73,6 +73,7 @@ class Shop:
         self.deletable: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.book_ids = count(books + 1)
         self.user_ids = count(1000)
+        self.pruned: list[int] = []
         self._seed = seed
         self._most_faults = most_faults
 
@@ -399,14 +400,11 @@ def promote(shop: Shop, actor: int, every: float) -> None:
                 gone = pruning.prune(connection, wait_seconds=5)
                 shop.counts["pruned"] += 1
                 shop.counts["generations pruned"] += len(gone.pruned)
-                _forget(shop, gone.pruned)
+                shop.pruned += gone.pruned
+                # The last few are kept in memory: lists of theirs may still be in hand.
+                known, gone_by = shop.generations, set(shop.pruned[:-5])
+                shop.generations = {n: one for n, one in known.items() if n not in gone_by}
             time.sleep(float(rng.uniform(0.02, 0.3)))
-
-
-def _forget(shop: Shop, pruned: Sequence[int]) -> None:
-    """Keep no generation in memory that was pruned a few prunes ago; lists may be in hand still."""
-    gone = {number for number in shop.generations if number <= min(pruned, default=0) - 5}
-    shop.generations = {n: one for n, one in shop.generations.items() if n not in gone}
 
 
 def watch_locks(shop: Shop) -> None:

@@ -6,6 +6,12 @@ connection of one's own: behind a pooler in transaction mode, connect to the ser
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import errors as pg
+
 from tterec import errors
 from tterec.database.connection import Connection
 
@@ -17,6 +23,10 @@ _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
 
 # Promotions take milliseconds: who waits longer waits for a reader of the views or a dump.
 PROMOTION_TIMEOUT = "10s"
+
+# Who waits for an exclusive lock makes all wait who come after: for so long, then they go first.
+_TRY = "200ms"
+_PAUSE_SECONDS = 0.5
 
 
 def hold_training(connection: Connection) -> None:
@@ -77,3 +87,35 @@ def await_promotion(connection: Connection) -> None:
     """
     connection.execute("SELECT set_config('lock_timeout', %s, true)", (PROMOTION_TIMEOUT,))
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PROMOTION,))
+
+
+def execute_among_readers(connection: Connection, statement: str) -> None:
+    """Execute what locks tables or views against their readers, without making these wait long.
+
+    It is tried for a moment, with pauses in which the readers go on, for as long as the
+    transaction's lock_timeout allows; then LockNotAvailable is raised. Where readers and this
+    would wait for each other, it is this that gives in.
+    """
+    row = connection.execute(
+        "SELECT setting, setting::int / 1000.0 FROM pg_settings WHERE name = 'lock_timeout'"
+    ).fetchone()
+    assert row is not None
+    setting, seconds = str(row[0]), float(row[1])
+    deadline = time.monotonic() + (seconds or float("inf"))
+    while True:
+        try:
+            with connection.transaction(), _lock_timeout(connection, setting):
+                connection.execute(statement.encode())
+            return
+        except pg.LockNotAvailable:
+            if time.monotonic() + _PAUSE_SECONDS > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+@contextmanager
+def _lock_timeout(connection: Connection, before: str) -> Iterator[None]:
+    """Wait for a lock no longer than a moment."""
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", (_TRY,))
+    yield
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", (before,))

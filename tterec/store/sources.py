@@ -15,6 +15,7 @@ from tterec import errors
 from tterec.database import roles, schema
 from tterec.database.connection import Connection
 from tterec.database.resources import directory
+from tterec.store import locks
 
 NAMES = ("interactions", "users", "items")
 _VIEWS = (
@@ -120,7 +121,7 @@ def set_sources(connection: Connection, queries: Queries) -> None:
     SourceError, naming the query, where one is not valid or lacks a column.
     """
     try:
-        connection.execute(f"DROP VIEW IF EXISTS {', '.join(_VIEWS)}".encode())
+        locks.execute_among_readers(connection, f"DROP VIEW IF EXISTS {', '.join(_VIEWS)}")
     except pg.DependentObjectsStillExist as error:
         raise errors.SourceError(
             f"the source views cannot be replaced: {' '.join(str(error).split())}; drop what is "
