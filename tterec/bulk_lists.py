@@ -18,7 +18,7 @@ from tterec.records import Recommendation, Source, User
 from tterec.retrieval import evidence, pgvector
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.matrix import MatrixIndex, positions
-from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, History, LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS, History, LiveModel
 
 if TYPE_CHECKING:
     from tterec.ranking.second_stage import Stage
@@ -59,14 +59,13 @@ class Bulk:
         self, connection: Connection, users: Sequence[User], k: int
     ) -> list[list[Recommendation]]:
         """Each user's list; at most `users_at_once` users."""
-        ids = pgvector.user_ids(connection, users)
-        known = [user_id for user_id in ids if user_id is not None]
-        histories = pgvector.histories(connection, known)
-        seen = [histories.get(i, NO_HISTORY) if i is not None else NO_HISTORY for i in ids]
+        found = pgvector.known(connection, users)
+        known = [user_id for user_id, _ in found if user_id is not None]
+        seen = [history for _, history in found]
         embedded: dict[int, tuple[NDArray[np.float64], Source]] = {}
         if self.model is not None:
             profiles = pgvector.profiles(connection, self.model, known)
-            for place, (user_id, history) in enumerate(zip(ids, seen, strict=True)):
+            for place, (user_id, history) in enumerate(found):
                 profile = None if user_id is None else profiles.get(user_id)
                 vector, source = self._embed(self.model, profile, history)
                 if vector is not None:

@@ -28,7 +28,7 @@ from tterec.records import (
 )
 from tterec.retrieval import evidence, pgvector
 from tterec.retrieval.choice import PGVECTOR, Indexes
-from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, Among, History
+from tterec.retrieval.pgvector import NO_ITEMS, Among, History
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -90,10 +90,7 @@ class Recommender:
         _check_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
-            user_id = pgvector.user_ids(connection, [user])[0]
-            history = NO_HISTORY
-            if user_id is not None:
-                history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
+            user_id, history = pgvector.known(connection, [user])[0]
             excluded = history.item_ids if exclude_rated else NO_ITEMS
             among = pgvector.among(connection, filters)
 

@@ -12,20 +12,28 @@ BEGIN
 END
 $$;
 
+-- The type of the users' ids in the interactions query: `int8`, `text`, `uuid`, ... A domain
+-- counts as what it is based on.
+CREATE OR REPLACE FUNCTION tterec.user_id_type() RETURNS name
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT coalesce(b.typname, t.typname)
+    FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
+    WHERE a.attrelid = 'tterec.source_interactions'::pg_catalog.regclass AND a.attname = 'user_id'
+$$;
+
 -- The id behind a user's name: in a shop with text ids what tterec numbered it, where the text
--- '123' is not the user numbered 123; else the number that the text is. NULL: nobody.
+-- '123' is not the user numbered 123; else the number that the text is. NULL: nobody, or, with
+-- text ids, somebody who came after the last training or update.
 CREATE OR REPLACE FUNCTION tterec.user_id_of(name text) RETURNS bigint
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 DECLARE
     digits text := btrim(name);
 BEGIN
-    IF EXISTS (
-        SELECT FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = 'tterec.source_interactions'::pg_catalog.regclass
-            AND a.attname = 'user_id'
-            AND a.atttypid <> ALL ('{int2,int4,int8}'::pg_catalog.regtype[])
-    ) THEN
+    IF tterec.user_id_type() NOT IN ('int2', 'int4', 'int8') THEN
         RETURN (SELECT k.user_id FROM tterec.user_keys k WHERE k.key = name);
     ELSIF digits ~ '^[+-]?[0-9]{1,19}$'
         AND digits::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN

@@ -33,17 +33,17 @@ BEGIN
         RETURN QUERY
             SELECT row_number() OVER ()::int, ranked.*, NULL::real, 'popular'
             FROM (
-                SELECT c.item_id, c.isbn, c.title, p.score
-                FROM tterec.popularity() p JOIN tterec.catalogue c USING (item_id)
-                WHERE c.item_id <> ALL (popular_without.excluded)
-                ORDER BY p.score DESC, c.item_id
+                SELECT p.item_id, c.isbn, c.title, p.score
+                FROM tterec.popularity() p JOIN tterec.catalogue c ON c.item_id = p.item_id
+                WHERE p.item_id <> ALL (popular_without.excluded)
+                ORDER BY p.score DESC, p.item_id
                 LIMIT wanted
             ) ranked;
     ELSE
         RETURN QUERY
             SELECT row_number() OVER ()::int, ranked.*, NULL::real, 'popular'
             FROM (
-                SELECT c.item_id, c.isbn, c.title, p.score
+                SELECT p.item_id, c.isbn, c.title, p.score
                 FROM tterec.item_popularity p JOIN tterec.catalogue c ON c.item_id = p.item_id
                 WHERE p.generation = live AND p.item_id <> ALL (popular_without.excluded)
                 ORDER BY p.score DESC, p.item_id

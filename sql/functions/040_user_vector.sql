@@ -16,6 +16,48 @@ BEGIN
 END
 $$;
 
+-- The history under a user's name. With text ids it is read by the name itself, so that who came a
+-- moment ago, and has no number yet, has one too.
+CREATE OR REPLACE FUNCTION tterec.history_of_name(
+    name text, OUT items bigint[], OUT ratings real[])
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+AS $$
+DECLARE
+    id_type CONSTANT text := tterec.user_id_type();
+BEGIN
+    IF id_type IN ('int2', 'int4', 'int8') THEN
+        SELECT h.items, h.ratings INTO items, ratings
+        FROM tterec.history(tterec.user_id_of(history_of_name.name)) h;
+    ELSIF id_type IN ('text', 'varchar') THEN
+        SELECT
+            coalesce(array_agg(
+                i.item_id ORDER BY i.rated_at DESC NULLS LAST, i.rating DESC NULLS LAST, i.item_id
+            ), '{}'),
+            coalesce(array_agg(
+                i.rating ORDER BY i.rated_at DESC NULLS LAST, i.rating DESC NULLS LAST, i.item_id
+            ), '{}')
+        INTO items, ratings
+        FROM tterec.named_interactions i
+        WHERE i.name = history_of_name.name;
+    ELSIF pg_input_is_valid(history_of_name.name, id_type) THEN
+        -- Compared as what it is: a shop's index on uuid knows no text.
+        EXECUTE format($query$
+            SELECT
+                coalesce(array_agg(i.item_id ORDER BY
+                    i.rated_at DESC NULLS LAST, i.rating DESC NULLS LAST, i.item_id), '{}'),
+                coalesce(array_agg(i.rating ORDER BY
+                    i.rated_at DESC NULLS LAST, i.rating DESC NULLS LAST, i.item_id), '{}')
+            FROM tterec.named_interactions i
+            WHERE i.name = $1::pg_catalog.%I AND i.name::text = $1
+            $query$, id_type)
+        INTO items, ratings USING history_of_name.name;
+    ELSE
+        items := '{}';
+        ratings := '{}';
+    END IF;
+END
+$$;
+
 -- The user tower in SQL. A user's vector is the profile (that of the user, else the generation's
 -- default) plus the weighted history vectors of the items, over the root of their number;
 -- divided by its norm where the generation's vectors are unit vectors.

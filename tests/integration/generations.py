@@ -72,10 +72,14 @@ def random_vectors(
 
 
 def random_ranker(
-    item_ids: NDArray[np.int64], *, similarity_weight: float = 0.2, candidates: int = 60
+    item_ids: NDArray[np.int64],
+    *,
+    similarity_weight: float = 0.2,
+    candidates: int = 60,
+    seed: int = 5,
 ) -> Ranker:
     """Up to 30 weights an item, none for every tenth; up to 8 leads and up to 2 traits."""
-    random = np.random.default_rng(5)
+    random = np.random.default_rng(seed)
     n = len(item_ids)
     width = n + n // 4
     lengths = np.where(np.arange(n) % 10 == 0, 0, random.integers(1, 31, n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -242,6 +243,39 @@ def test_a_promotion_that_is_kept_waiting_gives_up(
         locks.await_promotion(other)
         with pytest.raises(errors.Busy, match="try again"), database.connect() as third:
             generations.promote(third, generation)
+
+
+def test_a_promotion_that_waits_for_a_reader_of_the_views_makes_no_other_wait(
+    database: Database,
+) -> None:
+    """Nor does the reader, who wants another view meanwhile, end in a deadlock."""
+
+    def change_views() -> None:
+        with database.connect(autocommit=True) as connection:
+            generations.promote(connection, 2)
+
+    with database.connect(autocommit=True) as connection, database.connect() as reader:
+        plant_books(connection, 20)
+        plant_films(connection)
+        reading.read_sources(connection, FILM_QUERIES)
+        generations.promote(connection, publish(connection))
+        assert publish(connection, FILM_QUERIES) == 2
+        reader.execute("SELECT * FROM tterec.catalogue").fetchall()
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(change_views)
+            longest, end = 0.0, time.monotonic() + 3
+            while time.monotonic() < end:
+                start = time.monotonic()
+                rows = connection.execute("SELECT source FROM tterec.recommend(7, 3)").fetchall()
+                longest = max(longest, time.monotonic() - start)
+                assert len(rows) == 3
+                assert not waiting.done()
+            assert 0.1 < longest < 1  # some did wait, for a moment
+            reader.execute("SELECT * FROM tterec.interactions").fetchall()
+            reader.execute("SELECT * FROM tterec.source_users").fetchall()
+            reader.commit()
+            waiting.result(timeout=10)
+        assert titles(connection) == 3
 
 
 def test_everything_at_once_ends_with_a_live_generation(database: Database) -> None:

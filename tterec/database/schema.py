@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 HEAD = "0005"
 """The newest migration; a test compares it with the files."""
 
-VIEWS = ("source_interactions", "source_users", "source_items", "interactions", "catalogue")
+VIEWS = (
+    "source_interactions",
+    "source_users",
+    "source_items",
+    "interactions",
+    "named_interactions",
+    "catalogue",
+)
 """The views that training, serving and the SQL functions read."""
 
 LIVE_VIEWS = ("live_item_vectors", "live_history_vectors", "live_profile_vectors")

@@ -132,7 +132,7 @@ def still_there(connection: Connection, model: LiveModel) -> bool:
 
 
 def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | None]:
-    """The id of each user, given by id or by name; None for a name that nobody has.
+    """The id of each user, given by id or by name; None for a name that has none.
 
     In a shop with text ids a name is looked up; else it is the number that it spells.
     """
@@ -153,18 +153,39 @@ def all_users(connection: Connection) -> list[Any]:
 
 def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
     """The whole history of each user who has one, as of now."""
-    rows = query(connection, "histories", user_ids=list(users)).fetchall()
+    return _by_owner(query(connection, "histories", user_ids=list(users)).fetchall())
+
+
+def known(connection: Connection, users: Sequence[int | str]) -> list[tuple[int | None, History]]:
+    """The id of each user, as `user_ids` has it, and their whole history as of now.
+
+    In a shop with text ids who came after the last training or update has no id yet, but a
+    history.
+    """
+    ids = user_ids(connection, users)
+    by_id = histories(connection, [user_id for user_id in ids if user_id is not None])
+    by_name: dict[str, History] = {}
+    unnumbered = [user for user, i in zip(users, ids, strict=True) if i is None]
+    names = [user for user in unnumbered if isinstance(user, str)]
+    if names:
+        by_name = _by_owner(query(connection, "named_histories", names=names).fetchall())
+    return [
+        (i, by_name.get(str(user), NO_HISTORY) if i is None else by_id.get(i, NO_HISTORY))
+        for user, i in zip(users, ids, strict=True)
+    ]
+
+
+def _by_owner(rows: Sequence[tuple[T, int, float | None]]) -> dict[T, History]:
+    """Rows of owner, item and rating, each owner's together, as a history for each."""
     if not rows:
         return {}
     owners, items, ratings = zip(*rows, strict=True)
     item_ids = np.array(items, dtype=np.int64)
     values = np.array(ratings, dtype=np.float32)  # None becomes NaN
-    owner_ids = np.array(owners, dtype=np.int64)
-    starts = np.flatnonzero(np.r_[True, owner_ids[1:] != owner_ids[:-1]])
-    ends = [*starts[1:].tolist(), len(owner_ids)]
+    starts = [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
     return {
-        int(owner_ids[start]): History(item_ids[start:end], values[start:end])
-        for start, end in zip(starts.tolist(), ends, strict=True)
+        owners[start]: History(item_ids[start:end], values[start:end])
+        for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)
     }
 
 

@@ -22,10 +22,10 @@ _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
 
 # Promotions take milliseconds: who waits longer waits for a reader of the views or a dump.
 PROMOTION_TIMEOUT = "10s"
-# Who waits to change a view keeps those waiting who come after and only read it.
-_SHORT_WAIT = "200ms"
-_MOST_WAITS = 25
-_PAUSE_S = 0.2
+
+# Who waits for an exclusive lock makes all wait who come after: for so long, then they go first.
+_TRY = "200ms"
+_PAUSE_SECONDS = 0.5
 
 
 def hold_training(connection: Connection) -> None:
@@ -88,20 +88,27 @@ def await_promotion(connection: Connection) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PROMOTION,))
 
 
-def in_short_waits(connection: Connection, change: Callable[[], None]) -> None:
-    """Change views, waiting for their readers to finish, for a moment at a time.
+def in_short_waits(connection: Connection, change: Callable[[], object]) -> None:
+    """Change what locks tables or views against their readers, without making these wait long.
 
-    In between the locks are let go, so that no reader is kept waiting for long by a transaction
-    that read a view before them. Raises LockNotAvailable after some ten seconds.
+    It is tried for a moment, with pauses in which the readers go on, for as long as the
+    transaction's lock_timeout allows; then LockNotAvailable is raised. Where readers and this
+    would wait for each other, it is this that gives in.
     """
-    for waited in range(_MOST_WAITS):
+    row = connection.execute(
+        "SELECT setting, setting::int / 1000.0 FROM pg_settings WHERE name = 'lock_timeout'"
+    ).fetchone()
+    assert row is not None
+    setting, seconds = str(row[0]), float(row[1])
+    deadline = time.monotonic() + (seconds or float("inf"))
+    while True:
         try:
             with connection.transaction():
-                connection.execute("SELECT set_config('lock_timeout', %s, true)", (_SHORT_WAIT,))
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", (_TRY,))
                 change()
-                break
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", (setting,))
+            return
         except pg.LockNotAvailable:
-            if waited == _MOST_WAITS - 1:
+            if time.monotonic() + _PAUSE_SECONDS > deadline:
                 raise
-            time.sleep(_PAUSE_S)
-    connection.execute("SELECT set_config('lock_timeout', %s, true)", (PROMOTION_TIMEOUT,))
+            time.sleep(_PAUSE_SECONDS)

@@ -15,10 +15,12 @@ from tterec import errors
 from tterec.database import roles, schema
 from tterec.database.connection import Connection
 from tterec.database.resources import directory
+from tterec.store import locks
 
 NAMES = ("interactions", "users", "items")
 _VIEWS = (
     "tterec.interactions",
+    "tterec.named_interactions",
     "tterec.catalogue",
     "tterec.source_interactions",
     "tterec.source_users",
@@ -113,13 +115,14 @@ def _is_custom(connection: Connection) -> bool:
 
 
 def set_sources(connection: Connection, queries: Queries) -> None:
-    """(Re-)create the source views and the two views with bigint ids over them.
+    """(Re-)create the source views and those with bigint ids over them.
 
     Runs in the caller's transaction: readers see the old views or the new ones. Raises
     SourceError, naming the query, where one is not valid or lacks a column.
     """
     try:
-        connection.execute(f"DROP VIEW IF EXISTS {', '.join(_VIEWS)}".encode())
+        drop = f"DROP VIEW IF EXISTS {', '.join(_VIEWS)}".encode()
+        locks.in_short_waits(connection, lambda: connection.execute(drop))
     except pg.DependentObjectsStillExist as error:
         raise errors.SourceError(
             f"the source views cannot be replaced: {' '.join(str(error).split())}; drop what is "
@@ -133,7 +136,8 @@ def set_sources(connection: Connection, queries: Queries) -> None:
                 binary=True,
             )
     columns = {name: view_columns(connection, name) for name in NAMES}
-    connection.execute(_interactions_view(columns))
+    for view in _interactions_views(columns):
+        connection.execute(view)
     connection.execute(_catalogue_view(columns["items"]))
     if roles.reader_exists(connection):
         connection.execute(f"GRANT SELECT ON {', '.join(_VIEWS)} TO {roles.READER}".encode())
@@ -197,35 +201,56 @@ def is_text_id(columns: dict[str, str], name: str, column: str) -> bool:
     return kind in TEXT_TYPES
 
 
-def _interactions_view(columns: dict[str, dict[str, str]]) -> sql.Composed:
+def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed]:
+    """`interactions`, by tterec's numbers, and `named_interactions`, by the shop's own user ids."""
     mine = columns["interactions"]
     if "rating" not in mine:
         raise errors.SourceError(
             f"the interactions query returns no column rating; it returns {', '.join(mine)}; "
             "where nobody rates, add: NULL::real AS rating"
         )
-    joins, ids = [], []
-    for column, table in (("user_id", "user_keys"), ("item_id", "item_keys")):
-        if is_text_id(mine, "interactions", column):
-            joins.append(f" JOIN tterec.{table} ON {table}.key = s.{column}::text")
-            ids.append(f"{table}.{column}")
-        else:
-            ids.append(f"s.{column}::bigint")
+    user_id, of_user = "s.user_id", ""
+    if is_text_id(mine, "interactions", "user_id"):
+        user_id = "user_keys.user_id"
+        of_user = f" JOIN tterec.user_keys ON {_has_key('user', mine)}"
+    item_id, of_item = "s.item_id::bigint", ""
+    if is_text_id(mine, "interactions", "item_id"):
+        item_id = "item_keys.item_id"
+        of_item = " JOIN tterec.item_keys ON item_keys.key = s.item_id::text"
     rated_at = "s.rated_at::timestamptz" if "rated_at" in mine else "NULL::timestamptz"
-    return sql.SQL(  # every part is ours, none is a caller's
-        "CREATE VIEW tterec.interactions AS SELECT "
-        f"{ids[0]} AS user_id, {ids[1]} AS item_id, s.rating::real AS rating,"
-        f" {rated_at} AS rated_at FROM tterec.source_interactions s{''.join(joins)}"
-    ).format()
+    rest = f"{item_id} AS item_id, s.rating::real AS rating, {rated_at} AS rated_at"
+    return [  # every part is ours, none is a caller's
+        sql.SQL(
+            f"CREATE VIEW tterec.{name} AS SELECT {user}, {rest}"
+            f" FROM tterec.source_interactions s{joins}"
+        ).format()
+        for name, user, joins in (
+            ("interactions", f"{user_id} AS user_id", of_user + of_item),
+            ("named_interactions", "s.user_id AS name", of_item),
+        )
+    ]
+
+
+def _has_key(of: str, columns: dict[str, str]) -> str:
+    """SQL: a row of `s` has the key. The id stands alone, so that the shop's index on it serves.
+
+    For the same reason integers are not cast to bigint in the views: they compare as they are.
+    """
+    column, key = f"s.{of}_id", f"{of}_keys.key"
+    compared = {
+        "uuid": f"CASE WHEN pg_input_is_valid({key}, 'uuid') THEN {key}::uuid END",
+        "character": f"{key}::bpchar",
+    }
+    return f"{column} = {compared.get(columns[f'{of}_id'], key)}"
 
 
 def _catalogue_view(items: dict[str, str]) -> sql.Composed:
     title = "s.title::text" if "title" in items else "NULL::text"
     if is_text_id(items, "items", "item_id"):
         id_, key = "item_keys.item_id", "item_keys.key"
-        join = " JOIN tterec.item_keys ON item_keys.key = s.item_id::text"
+        join = f" JOIN tterec.item_keys ON {_has_key('item', items)}"
     else:
-        id_, key, join = "s.item_id::bigint", "s.item_id::text", ""
+        id_, key, join = "s.item_id", "s.item_id::text", ""
     isbn = "s.isbn::text" if "isbn" in items else key
     return sql.SQL(
         f"CREATE VIEW tterec.catalogue AS SELECT {id_} AS item_id, {isbn} AS isbn,"

@@ -1,0 +1,168 @@
+"""Ids of every type that a shop may have: each is served through the shop's own index."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import psycopg
+import pytest
+
+from tests.integration.generations import plant, random_ranker, random_vectors
+from tests.integration.test_surfaces import assert_same, by_sql
+from tests.integration.test_train import rows
+from tterec import Recommender
+from tterec.database.connection import Connection, Database
+from tterec.store import reading, sources
+from tterec.store.sources import Queries
+
+USERS, ITEMS = 2000, 3000
+QUERIES = Queries(
+    interactions="SELECT who AS user_id, what AS item_id, stars AS rating FROM shop.met",
+    users="SELECT who AS user_id FROM shop.people",
+    items="SELECT what AS item_id, title FROM shop.things",
+)
+
+
+@dataclass(frozen=True)
+class IdType:
+    """A SQL type of ids, and how an id is made of an integer."""
+
+    name: str
+    made: str
+    is_text: bool = True
+
+    def of(self, number: str) -> str:
+        """SQL: the id of a number."""
+        return self.made.format(number)
+
+
+UUID = "(to_char({}, 'FM00000000') || '-0000-4000-8000-000000000000')::uuid"
+TYPES = [
+    IdType("text", "'name ' || {}"),
+    IdType("varchar(20)", "'name ' || {}"),
+    IdType("char(12)", "'name ' || {}"),
+    IdType("uuid", UUID),
+    IdType("shop.label", "'name ' || {}"),
+    IdType("shop.tag", UUID),
+    IdType("smallint", "({})", is_text=False),
+    IdType("int", "({})", is_text=False),
+    IdType("bigint", "({})", is_text=False),
+    IdType("shop.number", "({})", is_text=False),
+]
+
+
+def plant_shop(connection: Connection, ids: IdType) -> None:
+    """People who met ten things each, and a live generation of made-up vectors."""
+    connection.execute(
+        f"""
+        CREATE SCHEMA shop;
+        CREATE DOMAIN shop.label AS text;
+        CREATE DOMAIN shop.tag AS uuid;
+        CREATE DOMAIN shop.number AS int CHECK (VALUE > 0);
+        CREATE TABLE shop.people (who {ids.name} PRIMARY KEY);
+        CREATE TABLE shop.things (what {ids.name} PRIMARY KEY, title text);
+        CREATE TABLE shop.met (
+            who {ids.name}, what {ids.name}, stars real, PRIMARY KEY (who, what));
+        INSERT INTO shop.people SELECT {ids.of("n")} FROM generate_series(1, {USERS}) n;
+        INSERT INTO shop.things
+            SELECT {ids.of("n")}, 'Thing ' || n FROM generate_series(1, {ITEMS}) n;
+        INSERT INTO shop.met
+            SELECT {ids.of("u")}, {ids.of(f"(u * 31 + i * 97) % {ITEMS} + 1")}, 1 + u % 10
+            FROM generate_series(1, {USERS}) u, generate_series(1, 10) i;
+        ANALYZE shop.people, shop.things, shop.met;
+        """.encode()
+    )
+    data = reading.read_sources(connection, QUERIES)
+    with connection.transaction():
+        sources.set_sources(connection, QUERIES)
+    items = data.items.ids
+    assert len(items) == ITEMS
+    plant(
+        connection,
+        random_vectors(items, data.users.ids[::2].tolist(), dim=8),
+        ranker=random_ranker(items),
+    )
+    connection.execute("ANALYZE tterec.user_keys, tterec.item_keys")
+
+
+def plan(connection: Connection, query: str, *parameters: object) -> str:
+    """What Postgres would do."""
+    return "\n".join(str(line) for (line,) in rows(connection, f"EXPLAIN {query}", *parameters))
+
+
+@pytest.mark.parametrize("ids", TYPES, ids=lambda one: one.name)
+def test_ids_of_each_type_are_served_by_the_shops_own_index(
+    database: Database, ids: IdType
+) -> None:
+    with Recommender(database) as recommender, database.connect(autocommit=True) as connection:
+        plant_shop(connection, ids)
+        who = rows(connection, "SELECT who::text FROM shop.met WHERE stars = 7 LIMIT 3")
+        number = rows(connection, "SELECT tterec.user_id_of(%s)", who[0][0])[0][0]
+        assert number is not None
+        for query, given in [
+            ("SELECT * FROM tterec.interactions WHERE user_id = %s", number),
+            ("SELECT * FROM tterec.interactions WHERE user_id = ANY (%s::bigint[])", [number]),
+            ("SELECT * FROM tterec.catalogue WHERE item_id = %s", 5),
+            ("SELECT * FROM tterec.catalogue WHERE item_id = ANY (%s::bigint[])", [5, 6]),
+        ]:
+            found = plan(connection, query, given)
+            assert "Seq Scan on met" not in found, found
+            assert "Seq Scan on things" not in found, found
+        for (name,) in who:
+            found = by_sql(connection, "recommend(%s::text)", name)
+            assert {one["source"] for one in found} == {"history"}
+            theirs = [asdict(one) for one in recommender.recommend(str(name))]
+            assert_same(found, theirs)
+            numbered = "recommend(tterec.user_id_of(%s::text))"
+            assert_same(found, by_sql(connection, numbered, name))
+            assert_same(found, [asdict(x) for x in dict(recommender.recommend_many([name]))[name]])
+        code = str(found[0]["isbn"])
+        assert_same(
+            by_sql(connection, "similar_books(%s)", code),
+            [asdict(one) for one in recommender.similar(code)],
+        )
+        assert_same(
+            by_sql(connection, "recommend_for_books(ARRAY[%s])", code),
+            [asdict(one) for one in recommender.recommend_for_books([code])],
+        )
+        assert_same(
+            by_sql(connection, "popular_books(7)"), [asdict(x) for x in recommender.popular(7)]
+        )
+        newcomer = rows(connection, f"SELECT ({ids.of('9999')})::text")[0][0]
+        connection.execute(
+            f"INSERT INTO shop.met SELECT {ids.of('9999')}, {ids.of('5')}, 9".encode()
+        )
+        found = by_sql(connection, "recommend(%s::text)", newcomer)
+        assert {one["source"] for one in found} == {"history"}
+        assert_same(found, [asdict(one) for one in recommender.recommend(str(newcomer))])
+        if ids.is_text:
+            by_name = f"SELECT * FROM tterec.named_interactions WHERE name = %s::{ids.name}"
+            assert "Seq Scan on met" not in plan(connection, by_name, newcomer)
+            assert rows(connection, "SELECT tterec.user_id_of(%s)", newcomer) == [(None,)]
+        for nobody in ("nobody", "", "{}", "0" * 40):
+            assert by_sql(connection, "recommend(%s::text, 1)", nobody)[0]["source"] == "popular"
+            assert recommender.recommend(nobody, 1)[0].source == "popular"
+
+
+def test_sources_of_another_type_are_served_in_a_session_that_is_already_open(
+    database: Database,
+) -> None:
+    """Functions keep plans; those of the old types must not be used with the new."""
+    with database.connect(autocommit=True) as connection, database.connect() as other:
+        plant_shop(connection, TYPES[-3])
+        calls = ["recommend(7)", "recommend('7'::text)", "recommend_for_books(ARRAY['8'])",
+                 "similar_books('8')", "popular_books()"]  # fmt: skip
+        before = {call: by_sql(other, call) for _ in range(7) for call in calls}
+        other.commit()
+        for type_ in ("bigint", "int"):
+            connection.execute("DROP VIEW tterec.source_users, tterec.source_interactions,"
+                               " tterec.source_items CASCADE")  # fmt: skip
+            for table, column in (("met", "who"), ("met", "what"), ("things", "what")):
+                connection.execute(f"ALTER TABLE shop.{table} ALTER {column} TYPE {type_}".encode())
+            with connection.transaction():
+                sources.set_sources(connection, QUERIES)
+            try:
+                assert {call: by_sql(other, call) for call in calls} == before
+            except psycopg.Error as error:
+                pytest.fail(f"{type_}: {error}")
+            other.commit()
