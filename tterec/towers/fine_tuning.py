@@ -1,0 +1,118 @@
+"""Fine-tuning: trained towers go on learning, from what is new and a sample of what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.config import TrainingConfig
+from tterec.evaluation import validation_split
+from tterec.records import (
+    FeatureTable,
+    Interactions,
+    Progress,
+    ProgressCallback,
+    TrainedModel,
+    ignore,
+)
+from tterec.towers.batches import id_gates
+from tterec.towers.embedding import Towers
+from tterec.towers.histories import Histories, gather_histories
+from tterec.towers.learning import Lesson, check_device, learn, learnable
+from tterec.towers.pairs import pair_digests
+from tterec.towers.threads import bounded_threads
+from tterec.towers.training import encode, trained_model
+from tterec.towers.warm_start import carry_over
+
+REPLAY = 2.0
+PACE = 0.5
+
+
+def fine_tune(
+    live: Towers,
+    interactions: Interactions,
+    new: NDArray[np.bool_],
+    users: FeatureTable,
+    items: FeatureTable,
+    *,
+    config: TrainingConfig,
+    progress: ProgressCallback = ignore,
+) -> TrainedModel:
+    """Let trained towers learn the `new` (n,) among the interactions; embed all items and users.
+
+    Histories are of all interactions. Beside the new ones, a random sample of the others is
+    learned again, lest they be forgotten. Held out for validation are interactions that the live
+    towers have not learned either, so that both can be compared: `best_epoch` of the metrics is 0
+    where no epoch was better than the live towers, whose vectors are returned then. `config` is
+    theirs, but for seed and epochs. Same input, same bytes. Raises as `train` does.
+    """
+    check_device(config)
+    histories = gather_histories(interactions, users, items, config.max_history)
+    own = pair_digests(histories.user_ids[histories.owners], items.ids[histories.items])
+    is_new = np.isin(own, pair_digests(interactions.user_ids[new], interactions.item_ids[new]))
+    formerly = np.isin(own, live.held_out)
+    held_out = _held_out(histories, is_new, formerly, config)
+    rest = histories.select(~held_out)
+    unlearned = (is_new | formerly)[~held_out]
+    targets = _targets(unlearned, learnable(rest, config), config.seed)
+    progress(Progress("train", message=_plan(unlearned, targets)))
+    item_features = live.item_features.extended(items)
+    user_features = live.user_features.extended(users)
+    encoded_items, encoded_users = encode(item_features, items, user_features, users, progress)
+    lesson = Lesson(rest, histories.select(held_out), targets, encoded_items, encoded_users)
+    gates = id_gates(rest, len(items), config.id_shrinkage)
+    parameters = carry_over(live, items, gates, item_features, user_features)
+    slower = replace(config, learning_rate=config.learning_rate * PACE)
+    with bounded_threads(config.threads) as threads:
+        learned = learn(lesson, parameters, slower, progress, carried=True)
+        made = trained_model(
+            learned, lesson, items, users, (item_features, user_features), config=config
+        )
+    made.metrics["threads"] = threads
+    return made
+
+
+def _held_out(
+    histories: Histories,
+    new: NDArray[np.bool_],
+    formerly: NDArray[np.bool_],
+    config: TrainingConfig,
+) -> NDArray[np.bool_]:
+    """What to validate by: what the live towers were validated by, and some of what is new.
+
+    bool (n,), one interaction a user. The old ones tell whether old tastes are forgotten, the new ones whether new tastes are
+    learned. New ones take up to half of the places, and what else the old ones leave.
+    """
+    rated_only = config.objective == "mse"
+    owners = histories.owners
+    drawn = validation_split(
+        owners,
+        histories.ratings,
+        users=config.validation_users // 2,
+        seed=config.seed,
+        rated_only=rated_only,
+        among=new,
+    )
+    old = formerly & ~np.isin(owners, owners[drawn])
+    if rated_only:
+        old &= ~np.isnan(histories.ratings)
+    places = np.random.default_rng([config.seed, 4]).permutation(np.flatnonzero(old))
+    drawn[places[: config.validation_users - np.count_nonzero(drawn)]] = True
+    return drawn
+
+
+def _targets(new: NDArray[np.bool_], learnable: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """What is learned: all that is new, and REPLAY times as many of the others, by lot."""
+    targets = new & learnable
+    others = np.flatnonzero(learnable & ~new)
+    wanted = round(REPLAY * np.count_nonzero(targets))
+    targets[np.random.default_rng([seed, 3]).permutation(others)[:wanted]] = True
+    return targets
+
+
+def _plan(new: NDArray[np.bool_], targets: NDArray[np.bool_]) -> str:
+    fresh = np.count_nonzero(new & targets)
+    again = np.count_nonzero(targets) - fresh
+    return f"learning {fresh:,} new interactions, and {again:,} others again"
