@@ -87,7 +87,7 @@ def measured(
     alone, ranked = ndcg(model, change), ndcg(both, change)
     print(
         f"  {name:28} {alone:.4f} (new items {ndcg(model, change, of_new):.4f})  with the second "
-        f"stage {ranked:.4f}  {seconds:6.1f} s, {second:6.1f} s  epochs {model.metrics['best_epoch']}",
+        f"stage {ranked:.4f}  {seconds:6.1f} s, {second:6.1f} s",
         flush=True,
     )
     return alone, ranked, second
@@ -136,7 +136,9 @@ def main() -> None:
     )
     for name, seed in product(options.sets.split(","), range(options.seeds)):
         if name in REAL and options.data is None:
-            parser.error(f"the set {name} is Book-Crossing's: name the folder of its files by --data")
+            parser.error(
+                f"the set {name} is Book-Crossing's: name the folder of its files by --data"
+            )
         change = change_of(SETS[name](options.data or Path()), seed)
         print(
             f"{name}, seed {seed}: {len(change.old[0]):,} old interactions, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,11 @@ from tterec.towers.threads import bounded_threads
 from tterec.towers.training import encode, trained_model
 from tterec.towers.warm_start import carry_over
 
-REPLAY = 2.0
-PACE = 0.5
+REPLAY = 1.0
+"""So many old interactions are learned again for each new one."""
+PACE = 0.2
+"""The share of the learning rate. The optimiser starts afresh, and its first steps are the
+longest."""
 
 
 def fine_tune(
@@ -38,12 +41,14 @@ def fine_tune(
     items: FeatureTable,
     *,
     config: TrainingConfig,
+    replay: float | None = None,
     progress: ProgressCallback = ignore,
 ) -> TrainedModel:
     """Let trained towers learn the `new` (n,) among the interactions; embed all items and users.
 
-    Histories are of all interactions. Beside the new ones, a random sample of the others is
-    learned again, lest they be forgotten. Held out for validation are interactions that the live
+    Histories are of all interactions. Beside the new ones, a random sample of the others,
+    `replay` (default: REPLAY) times as many, is learned again, lest they be forgotten; math.inf:
+    all of them. Held out for validation are interactions that the live
     towers have not learned either, so that both can be compared: `best_epoch` of the metrics is 0
     where no epoch was better than the live towers, whose vectors are returned then. `config` is
     theirs, but for seed and epochs. Same input, same bytes. Raises as `train` does.
@@ -56,7 +61,7 @@ def fine_tune(
     held_out = _held_out(histories, is_new, formerly, config)
     rest = histories.select(~held_out)
     unlearned = (is_new | formerly)[~held_out]
-    targets = _targets(unlearned, learnable(rest, config), config.seed)
+    targets = _targets(unlearned, learnable(rest, config), replay, config.seed)
     progress(Progress("train", message=_plan(unlearned, targets)))
     item_features = live.item_features.extended(items)
     user_features = live.user_features.extended(users)
@@ -64,9 +69,8 @@ def fine_tune(
     lesson = Lesson(rest, histories.select(held_out), targets, encoded_items, encoded_users)
     gates = id_gates(rest, len(items), config.id_shrinkage)
     parameters = carry_over(live, items, gates, item_features, user_features)
-    slower = replace(config, learning_rate=config.learning_rate * PACE)
     with bounded_threads(config.threads) as threads:
-        learned = learn(lesson, parameters, slower, progress, carried=True)
+        learned = learn(lesson, parameters, config, progress, carried=PACE)
         made = trained_model(
             learned, lesson, items, users, (item_features, user_features), config=config
         )
@@ -80,10 +84,10 @@ def _held_out(
     formerly: NDArray[np.bool_],
     config: TrainingConfig,
 ) -> NDArray[np.bool_]:
-    """What to validate by: what the live towers were validated by, and some of what is new.
+    """What to validate by, bool (n,): one interaction each of some users.
 
-    bool (n,), one interaction a user. The old ones tell whether old tastes are forgotten, the new ones whether new tastes are
-    learned. New ones take up to half of the places, and what else the old ones leave.
+    They are those by which the live towers were validated, which tell whether old tastes are
+    forgotten, and some of what is new, which tell whether new tastes are learned: up to half.
     """
     rated_only = config.objective == "mse"
     owners = histories.owners
@@ -103,11 +107,15 @@ def _held_out(
     return drawn
 
 
-def _targets(new: NDArray[np.bool_], learnable: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    """What is learned: all that is new, and REPLAY times as many of the others, by lot."""
+def _targets(
+    new: NDArray[np.bool_], learnable: NDArray[np.bool_], replay: float | None, seed: int
+) -> NDArray[np.bool_]:
+    """What is learned: all that is new, and a sample of the others, by lot."""
+    if replay == math.inf:
+        return learnable
     targets = new & learnable
     others = np.flatnonzero(learnable & ~new)
-    wanted = round(REPLAY * np.count_nonzero(targets))
+    wanted = round((REPLAY if replay is None else replay) * np.count_nonzero(targets))
     targets[np.random.default_rng([seed, 3]).permutation(others)[:wanted]] = True
     return targets
 

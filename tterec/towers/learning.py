@@ -76,12 +76,13 @@ def learn(
     config: TrainingConfig,
     progress: ProgressCallback,
     *,
-    carried: bool = False,
+    carried: float | None = None,
 ) -> Learned:
     """Learn epoch by epoch until validation stops getting better; the best epoch's parameters.
 
-    `carried`: the parameters are those of trained towers. They are epoch 0, which is best where
-    no other is better, and what no batch meets stays what it was.
+    `carried`: the parameters are those of trained towers, which take steps of this share of the
+    learning rate. They are epoch 0, which is best where no other is better, and what no batch
+    meets stays what it was.
     """
     mse = config.objective == "mse"
     device = torch.device(config.device)
@@ -100,16 +101,21 @@ def learn(
     )
     if config.objective == "full-softmax":
         _check_affordable(items, batches.targets // batches.steps)
-    learner = Learner(parameters, config, device, carried=carried)
+    learner = Learner(parameters, config, device, carried=carried is not None)
     validation = Validation(histories, lesson.held_out, lesson.items, lesson.users, device)
     best = _Best(mse)
     started = time.perf_counter()
-    if carried:
+    before = {}
+    if carried is not None:
         figures = validation.figures(learner.parameters, batches.gates, mse=mse)
         best.offer(0, figures, learner.parameters)
+        before = {
+            "validation_ndcg_at_20_before": _plain(figures.ndcg),
+            "validation_rmse_before": _plain(figures.rmse),
+        }
         progress(Progress("train", message=f"before   {_figures(figures, mse)}"))
     for epoch in range(1, config.epochs + 1):
-        loss, rate = _epoch(epoch, learner, batches, config, progress)
+        loss, rate = _epoch(epoch, learner, batches, config, progress, longest=carried or 1.0)
         figures = validation.figures(learner.parameters, batches.gates, mse=mse)
         best.offer(epoch, figures, learner.parameters)
         progress(Progress("train", message=_line(epoch, loss, figures, rate, mse)))
@@ -127,6 +133,7 @@ def learn(
             "interactions": batches.targets,
             "interactions_per_second": round(rate),
             "seconds": round(time.perf_counter() - started, 1),
+            **before,
         },
     )
 
@@ -164,14 +171,17 @@ def _epoch(
     batches: Batches,
     config: TrainingConfig,
     progress: ProgressCallback,
+    *,
+    longest: float,
 ) -> tuple[float, float]:
-    """Learn from all batches once: mean loss and interactions a second."""
+    """Learn from all batches once, in steps of at most `longest` times the learning rate: mean
+    loss and interactions a second."""
     started = time.perf_counter()
     total = 0.0
     for done, batch in enumerate(batches.epoch(), start=1):
         epochs = epoch - 1 + done / batches.steps
         share = pace(epochs, config.schedule, warmup=config.warmup, epochs=config.epochs)
-        total += learner.step(batch, share)
+        total += learner.step(batch, share * longest)
         progress(Progress("train", done, batches.steps))
     learner.settle()
     return total / batches.steps, batches.targets / (time.perf_counter() - started)
