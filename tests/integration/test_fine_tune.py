@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.generations import plant_books, random_vectors
 from tests.integration.test_train import CONFIG, SHOP, rows, stored
-from tterec import errors, fine_tuning, pipeline
+from tterec import errors, evaluating, fine_tuning, pipeline
 from tterec.database.connection import Database
 from tterec.records import Progress
 from tterec.store import generations, registry, vector_tables
@@ -60,6 +60,17 @@ def test_a_generation_is_published_and_the_one_before_can_come_back(moved: Datab
     assert lists == [(5, "history")]
     assert pipeline.models_rollback(moved) == 1
     assert [one.active for one in pipeline.models_list(moved)] == [True, False]
+
+
+def test_an_evaluation_trains_anew_and_is_not_kept_as_that_of_fine_tuned_towers(
+    moved: Database,
+) -> None:
+    assert fine_tuning.fine_tune(moved, epochs=2).generation.generation == 2
+    report = evaluating.evaluate(moved)
+    assert (
+        report.not_stored
+        == "generation 2, which is live, was fine-tuned, and this was trained anew"
+    )
 
 
 def test_a_fine_tuned_generation_can_be_fine_tuned(moved: Database) -> None:
