@@ -27,10 +27,14 @@ from tterec.towers.training import encode, trained_model
 from tterec.towers.warm_start import carry_over
 
 REPLAY = 1.0
-"""So many old interactions are learned again for each new one."""
+"""So many old interactions are learned again for each new one. On the sets of
+tests/benchmarks/fine_tune.py 1, 2 and 4 gave NDCG@20 .2104, .2133 and .2171 on dense, 1 and 2 .0700
+and .0686 on Book-Crossing's core and .1878 and .1877 on bare; training anew .2138, .0668 and .1926.
+1 takes a quarter of the time of 4."""
 PACE = 0.2
-"""The share of the learning rate. The optimiser starts afresh, and its first steps are the
-longest."""
+"""The share of the learning rate. The optimiser starts afresh, and its first steps are the longest:
+.5 loses at once what it knew. .1, .2 and .5 gave .2132, .2104 and .2034 on dense, .1863, .1878 and
+.1840 on bare, and .1 takes twice as long."""
 
 
 def fine_tune(
