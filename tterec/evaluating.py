@@ -77,7 +77,10 @@ def _why_not(
     """Why the figures are not those of the live generation; None if they are."""
     if live is None:
         return "no generation is live"
-    theirs: Mapping[str, Any] = registry.show(connection, live)["config"]
+    shown = registry.show(connection, live)
+    if "fine_tuned_from" in shown["metrics"]:
+        return f"generation {live}, which is live, was fine-tuned, and this was trained anew"
+    theirs: Mapping[str, Any] = shown["config"]
     mine = asdict(config)
     names = sorted(mine.keys() | theirs.keys())
     other = [

@@ -35,9 +35,10 @@ MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
-_VERBS = {"pipeline", "recommender", "evaluating", "benching"}
+MAY_IMPORT["publishing"] = LEAVES | {"database", "store", "ranking"}
+_VERBS = {"pipeline", "recommender", "evaluating", "fine_tuning", "benching"}
 for _verb in _VERBS:
-    MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging"}
+    MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging", "publishing"}
 MAY_IMPORT["search_space"] = LEAVES | {"store"}
 MAY_IMPORT["tuning"] = LEAVES | {"database", "store", "fitting", "search_space"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}

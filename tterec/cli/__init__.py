@@ -17,6 +17,7 @@ _COMMANDS = {
     "db": "db",
     "load": "load",
     "train": "train",
+    "update": "update",
     "tune": "tune",
     "recommend": "recommend",
     "similar": "similar",

@@ -79,14 +79,15 @@ def command(
     except KeyboardInterrupt:
         click.echo("Stopped; nothing was published.", err=True)
         sys.exit(1)
-    click.echo(_summary(trained))
+    click.echo(summary(trained))
     if trained.active:
         click.echo(f"Try: tterec recommend {pipeline.example_user(database)}")
     else:
         click.echo(f"Make it live: tterec models promote {trained.generation}")
 
 
-def _summary(trained: GenerationInfo) -> str:
+def summary(trained: GenerationInfo) -> str:
+    """What a person wants to know of a generation that has just been published."""
     counts, metrics = trained.counts, trained.metrics
     lines = [
         f"Generation {trained.generation} is {'live' if trained.active else 'ready, not live'}: "

@@ -16,6 +16,7 @@ def validation_split(
     users: int,
     seed: int,
     rated_only: bool = False,
+    among: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """Choose one held-out interaction each of up to `users` users: bool (interactions,).
 
@@ -23,18 +24,22 @@ def validation_split(
     interactions are drawn, those with 2 only where there are no others, so that a history is
     left. Of a user's interactions a liked one is drawn (unrated, or rated at least the user's
     mean), because lists are judged by what people like; with `rated_only` any rated one, without
-    regard to liking, because predicted ratings are judged. Deterministic by seed; the order of
+    regard to liking, because predicted ratings are judged. With `among` (n,) only those where it
+    is true are drawn, and at most a share of them. Deterministic by seed; the order of
     the interactions matters, nothing else.
     """
     n = len(user_ids)
     held_out = np.zeros(n, dtype=bool)
-    users = min(users, int(n * MOST_HELD_OUT))
+    drawable = n if among is None else int(np.count_nonzero(among))
+    users = min(users, int(drawable * MOST_HELD_OUT))
     if users < 1:
         return held_out
     rng = np.random.default_rng(seed)
     _, user, counts = np.unique(user_ids, return_inverse=True, return_counts=True)
     rated = ~np.isnan(ratings)
     eligible = rated if rated_only else ~rated | (ratings >= _user_means(user, ratings, rated))
+    if among is not None:
+        eligible &= among
     least = 3 if np.any(counts[user[eligible]] >= 3) else 2
     candidates = np.flatnonzero(eligible & (counts[user] >= least))
     # The first of each user in a random order is a uniform draw among the user's candidates.

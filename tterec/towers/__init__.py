@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from tterec.towers.embedding import ItemVectors, Towers
+from tterec.towers.fine_tuning import fine_tune
 from tterec.towers.training import train
 
-__all__ = ["ItemVectors", "Towers", "train"]
+__all__ = ["ItemVectors", "Towers", "fine_tune", "train"]

@@ -52,11 +52,7 @@ def fit_column(column: Column) -> Fitted:
         known = ~np.isnan(values).any(axis=1)
         mean, scale = _moments(values[known])
         return fitted | {"mean": mean.tolist(), "scale": scale.tolist()}
-    lists = _distinct(column)
-    counts = Counter[str]()
-    for texts, rows in lists.items():
-        for text in texts:
-            counts[text] += rows
+    counts = _counts(column)
     if column.kind == "text[]":
         return fitted | {"values": _vocabulary(counts), "buckets": 0}
     repeats = counts.total() >= 2 * len(counts)
@@ -65,6 +61,20 @@ def fit_column(column: Column) -> Fitted:
         "values": _vocabulary(counts) if repeats else [],
         "buckets": _buckets(counts) if by_words and counts else 0,
     }
+
+
+def extend_column(fitted: Fitted, column: Column | None) -> Fitted:
+    """What was learned of a column, with the shared values that came since behind the known ones.
+
+    Means, scales and buckets stay; a column met by its words alone goes on so.
+    """
+    if column is None or column.kind != fitted["kind"] or "values" not in fitted:
+        return fitted
+    if column.kind == "text" and not fitted["values"]:
+        return fitted
+    known = set(fitted["values"])
+    added = [text for text in _vocabulary(_counts(column)) if text not in known]
+    return fitted | {"values": [*fitted["values"], *added][:LARGEST_VOCABULARY]}
 
 
 def dense_width(fitted: Fitted) -> int:
@@ -169,6 +179,15 @@ def _normalised(texts: Iterable[str | None]) -> tuple[str, ...]:
 
 def _distinct(column: Column) -> Counter[tuple[str, ...]]:
     return Counter(map(_texts(column), column.values))
+
+
+def _counts(column: Column) -> Counter[str]:
+    """In how many rows each text stands."""
+    counts = Counter[str]()
+    for texts, rows in _distinct(column).items():
+        for text in texts:
+            counts[text] += rows
+    return counts
 
 
 def _vocabulary(counts: Counter[str]) -> list[str]:

@@ -15,6 +15,7 @@ from tterec.towers.columns import (
     Tokens,
     dense_values,
     dense_width,
+    extend_column,
     fit_column,
     token_count,
     token_values,
@@ -64,6 +65,17 @@ class Features:
                 "the stored features of this generation are damaged; train again: tterec train"
             ) from error
         return features
+
+    def extended(self, table: FeatureTable) -> Features:
+        """These features, with the values that a table adds to vocabularies; then its new columns.
+
+        What was learned before stays as it is, so that known values mean what they meant.
+        """
+        given = {column.name: column for column in table.columns}
+        known = {fitted["name"] for fitted in self.columns}
+        former = (extend_column(fitted, given.get(fitted["name"])) for fitted in self.columns)
+        added = (fit_column(column) for column in table.columns if column.name not in known)
+        return Features((*former, *added))
 
     @property
     def dense_width(self) -> int:

@@ -62,10 +62,15 @@ class RowAdagrad:
         learning_rate: float,
         weight_decay: float,
         decayed: Collection[str],
+        carried: bool = False,
     ) -> None:
-        """Update `parameters` in place; only those named in `decayed` decay."""
+        """Update `parameters` in place; only those named in `decayed` decay.
+
+        `carried`: the parameters say something from the start, also in rows that no step meets.
+        """
         self.learning_rate = learning_rate
         self._weight_decay = weight_decay
+        self._carried = carried
         self._log_kept = 0.0  # log of the share that decay leaves of a row that no step met
         self._states = {}
         for name, parameter in parameters.items():
@@ -115,12 +120,17 @@ class RowAdagrad:
     def settle(self) -> None:
         """Apply all pending decay, so that the parameters can be read as they are.
 
-        A row under decay that no step has moved says nothing: it becomes zero.
+        A row under decay that no step has moved says nothing: it becomes zero. Where parameters
+        were carried over it stays as it was.
         """
         for state in self._states.values():
             if not state.decay:
                 continue
+            unmet = ~state.squares.any(dim=1)
             missed = torch.exp(self._log_kept - state.decayed)
+            if self._carried:
+                missed[unmet] = 1.0
             state.table.mul_(missed[:, None].to(state.table.dtype))
-            state.table[~state.squares.any(dim=1)] = 0.0
+            if not self._carried:
+                state.table[unmet] = 0.0
             state.decayed.fill_(self._log_kept)

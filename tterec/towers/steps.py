@@ -19,8 +19,10 @@ MOST_SCALE = 100.0
 """The temperature is learned, but not below 0.01: losses overflow beyond."""
 
 
-def optimiser(parameters: model.Parameters, config: TrainingConfig) -> Optimiser:
-    """The optimiser of these settings, for these parameters."""
+def optimiser(
+    parameters: model.Parameters, config: TrainingConfig, *, carried: bool = False
+) -> Optimiser:
+    """The optimiser of these settings, for these parameters; carried: rows never met stay."""
     # mse has a regulariser of its own.
     weight_decay = 0.0 if config.objective == "mse" else config.weight_decay
     if config.optimiser == "adagrad":
@@ -29,6 +31,7 @@ def optimiser(parameters: model.Parameters, config: TrainingConfig) -> Optimiser
             learning_rate=config.learning_rate,
             weight_decay=weight_decay,
             decayed=model.DECAYED,
+            carried=carried,
         )
     return TorchOptimiser(
         parameters,
@@ -37,6 +40,7 @@ def optimiser(parameters: model.Parameters, config: TrainingConfig) -> Optimiser
         weight_decay=weight_decay,
         decayed=model.DECAYED,
         tables=model.TABLES,
+        carried=carried,
     )
 
 
@@ -48,11 +52,13 @@ class Learner:
         parameters: model.Parameters,
         config: TrainingConfig,
         device: torch.device,
+        *,
+        carried: bool = False,
     ) -> None:
         self.parameters = {name: tensor.to(device) for name, tensor in parameters.items()}
         self._config = config
         self._device = device
-        self._optimiser = optimiser(self.parameters, config)
+        self._optimiser = optimiser(self.parameters, config, carried=carried)
 
     def step(self, batch: Batch, pace: float = 1.0) -> float:
         """Learn from a batch, in a step of `pace` times the learning rate; its mean loss.

@@ -27,9 +27,11 @@ class TorchOptimiser:
         weight_decay: float,
         decayed: Collection[str],
         tables: Collection[str],
+        carried: bool = False,
     ) -> None:
         """Update `parameters` in place; kind: adamw, nadam or sparseadam; `tables` are those whose
-        rows are read; only those named in `decayed` decay."""
+        rows are read; only those named in `decayed` decay. `carried`: the parameters say something
+        from the start, also in rows that no step meets."""
         self.learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._decayed = decayed
@@ -40,6 +42,10 @@ class TorchOptimiser:
             name: torch.zeros(len(p), dtype=torch.bool, device=p.device)
             for name, p in parameters.items()
             if name in decayed
+        }
+        self._unmet = {
+            name: parameters[name].detach().clone() if carried else torch.zeros(())
+            for name in self._met
         }
         self._optimisers = _optimisers(self._leaves, kind, learning_rate, self._sparse)
 
@@ -69,9 +75,12 @@ class TorchOptimiser:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """A row under decay that was never read says nothing: it becomes zero."""
+        """A row under decay that was never read says nothing: it becomes zero, or, carried over,
+        what it was."""
         for name, met in self._met.items():
-            self._leaves[name][~met] = 0.0
+            self._leaves[name].copy_(
+                torch.where(met[:, None], self._leaves[name], self._unmet[name])
+            )
 
 
 def _optimisers(

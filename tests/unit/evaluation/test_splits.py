@@ -55,6 +55,14 @@ def test_liked_interactions_are_lent() -> None:
     assert set(ratings[held_out]) == {9.0}
 
 
+def test_only_what_is_offered_is_lent_and_at_most_a_tenth_of_it() -> None:
+    ids, ratings = many(100, 10)
+    among = np.arange(1000) % 10 == 3
+    held_out = validation_split(ids, ratings, users=100, seed=0, among=among)
+    assert held_out.sum() == 10
+    assert not np.any(held_out & ~among)
+
+
 def test_a_user_who_rates_everything_the_same_likes_it() -> None:
     ids, _ = many(30, 10)
     assert validation_split(ids, np.full(300, 0.1, np.float32), users=30, seed=0).sum() == 30

@@ -1,0 +1,49 @@
+"""What a generation has learned from, as far as the database can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.database.connection import Connection
+from tterec.store import vector_tables
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a generation has learned from.
+
+    watermark: the moment whose data it read, seconds since 1970; None where that is unknown.
+    interactions: how many there were. user_ids: int64, the users that it has vectors of, and
+    forgotten: how many others it has learned from, who were deleted since.
+    """
+
+    watermark: float | None
+    interactions: int
+    user_ids: NDArray[np.int64]
+    forgotten: int
+
+
+def learned_by(connection: Connection, generation: int) -> Learned:
+    """What a generation that has its tables has learned from."""
+    row = connection.execute(
+        "SELECT extract(epoch FROM watermark)::float8,"
+        " coalesce((counts ->> 'interactions')::bigint, 0), forgotten_users"
+        " FROM tterec.models WHERE generation = %s",
+        (generation,),
+    ).fetchone()
+    assert row is not None
+    table = vector_tables.table("user_vectors", generation).as_string(connection)
+    users = connection.execute(f"SELECT user_id FROM {table}".encode(), binary=True).fetchall()
+    user_ids = np.fromiter((user for (user,) in users), dtype=np.int64, count=len(users))
+    return Learned(row[0], int(row[1]), user_ids, int(row[2]))
+
+
+def inherit_forgotten(connection: Connection, generation: int, users: int) -> None:
+    """Note that the weights which a generation goes on from have learned from so many users who
+    are no more."""
+    connection.execute(
+        "UPDATE tterec.models SET forgotten_users = %s WHERE generation = %s", (users, generation)
+    )
