@@ -101,6 +101,7 @@ def train(
                     ranker=model.ranker,
                     probes=probes,
                     watcher=guard,
+                    data=data,
                 )
         except BaseException:
             _give_up(database, generation)

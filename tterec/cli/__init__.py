@@ -18,6 +18,7 @@ _COMMANDS = {
     "load": "load",
     "train": "train",
     "tune": "tune",
+    "update": "update",
     "recommend": "recommend",
     "similar": "similar",
     "evaluate": "evaluate",
