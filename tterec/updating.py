@@ -62,24 +62,40 @@ def _counted(noun: str, counts: Counts) -> str:
     return f"{counts.new:,} new, {counts.changed:,} changed and {counts.deleted:,} deleted {noun}s"
 
 
+class _Towers:
+    """A generation's towers, loaded when they are first needed: torch takes two seconds."""
+
+    def __init__(self, stored: registry.StoredTowers) -> None:
+        self._stored = stored
+
+    @cached_property
+    def loaded(self) -> Towers:
+        from tterec.towers import Towers
+
+        return Towers.load(self._stored.weights, self._stored.features, self._stored.config)
+
+
 class Generation:
     """A live generation with what embeds rows for it; made anew when the sources change."""
 
-    def __init__(self, connection: Connection, number: int) -> None:
-        """Raises SourceError where a column is not of the type that the towers know."""
+    def __init__(
+        self, connection: Connection, number: int, before: Generation | None = None
+    ) -> None:
+        """`before` lends its towers, if they are the same. Raises SourceError where a column is
+        not of the type that the towers know."""
         self.number = number
         self.live = differences.live_sources(connection, number)
-        self._stored = registry.towers(connection, number)
+        if before is not None and before.number == number:
+            self._towers = before._towers
+        else:
+            self._towers = _Towers(registry.towers(connection, number))
         self._ranker_width = registry.ranker_width(connection, number)
         self._traits = Traits(connection, number)
         self._trait_names = self._traits.names
 
-    @cached_property
-    def towers(self) -> Towers:
-        """Both towers; the first use imports torch, which takes two seconds."""
-        from tterec.towers import Towers
-
-        return Towers.load(self._stored.weights, self._stored.features, self._stored.config)
+    def load(self) -> None:
+        """Load the towers now, instead of at the first row."""
+        _ = self._towers.loaded
 
     def refresh_items(self, connection: Connection, ids: Sequence[int]) -> Counts:
         """Embed these items as they are now, remove those that are gone; in this transaction."""
@@ -87,7 +103,7 @@ class Generation:
         table, gone = item_updates.read(connection, "items", self.live, ids)
         new = 0
         if len(table):
-            found = self.towers.embed_items(table)
+            found = self._towers.loaded.embed_items(table)
             _check_finite(found.embeddings, found.histories)
             if self._ranker_width is not None:
                 item_updates.write_evidence(
@@ -126,7 +142,7 @@ class Generation:
         table, absent = item_updates.read(connection, "users", self.live, ids)
         new = 0
         if len(table):
-            profiles = self.towers.embed_users(table)
+            profiles = self._towers.loaded.embed_users(table)
             _check_finite(profiles)
             user_updates.keep_digests(connection, self.number, table)
             new = item_updates.write_vectors(
@@ -150,15 +166,22 @@ def update(database: Database, progress: ProgressCallback = ignore) -> Updated:
         return follow(connection, progress)
 
 
-def follow(connection: Connection, progress: ProgressCallback = ignore) -> Updated:
-    """The update itself, by who holds the lock. `connection` must be in autocommit mode."""
+def follow(
+    connection: Connection,
+    progress: ProgressCallback = ignore,
+    before: Generation | None = None,
+) -> Updated:
+    """The update itself, by who holds the lock; `before` may lend its towers.
+
+    `connection` must be in autocommit mode.
+    """
     start = time.perf_counter()
     while True:
         number = registry.live(connection)
         if number is None:
             raise errors.NoActiveModel
         try:
-            done = _bring_up_to_date(connection, number, progress)
+            done = _bring_up_to_date(connection, Generation(connection, number, before), progress)
         except Superseded:
             progress(
                 Progress("update", message=f"Generation {number} is no longer live; starting over.")
@@ -167,9 +190,11 @@ def follow(connection: Connection, progress: ProgressCallback = ignore) -> Updat
         return replace(done, seconds=time.perf_counter() - start)
 
 
-def _bring_up_to_date(connection: Connection, number: int, progress: ProgressCallback) -> Updated:
+def _bring_up_to_date(
+    connection: Connection, generation: Generation, progress: ProgressCallback
+) -> Updated:
+    number = generation.number
     queued = change_queue.covered(connection)
-    generation = Generation(connection, number)
     differences.add_keys(connection, generation.live)
 
     def batches(stage: str, ids: list[int], work: Callable[..., T]) -> Iterator[T]:

@@ -97,6 +97,12 @@ DO $$
 DECLARE
     noted record;
 BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = 'tterec.books'::regclass AND t.tgname = 'tterec_inserted'
+    ) THEN
+        PERFORM tterec.queue_everything();  -- what came before was not noted
+    END IF;
     FOR noted IN
         SELECT * FROM (VALUES
             ('books', 'item', 'book_id'), ('users', 'user', 'user_id'),

@@ -19,6 +19,7 @@ _COMMANDS = {
     "train": "train",
     "tune": "tune",
     "update": "update",
+    "worker": "worker",
     "recommend": "recommend",
     "similar": "similar",
     "evaluate": "evaluate",

@@ -49,16 +49,21 @@ def everything(connection: Connection) -> None:
 
 
 def wants_everything(connection: Connection) -> bool:
-    """Whether an update of everything was asked for, or has begun and not ended."""
+    """Whether an update of everything was asked for, or has begun and not ended.
+
+    Not while a transaction that asks for it is in progress.
+    """
     row = connection.execute(
-        "SELECT EXISTS (SELECT FROM tterec.changes WHERE kind = 'everything')"
+        "SELECT FROM tterec.changes WHERE kind = 'everything' LIMIT 1 FOR UPDATE SKIP LOCKED"
     ).fetchone()
-    return row == (True,)
+    return row is not None
 
 
-def is_empty(connection: Connection) -> bool:
-    """Whether nothing is queued."""
-    row = connection.execute("SELECT NOT EXISTS (SELECT FROM tterec.changes)").fetchone()
+def names_any(connection: Connection) -> bool:
+    """Whether ids are queued."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM tterec.changes WHERE kind <> 'everything')"
+    ).fetchone()
     return row == (True,)
 
 

@@ -66,6 +66,11 @@ def hold_update(connection: Connection) -> None:
         )
 
 
+def try_update(connection: Connection) -> bool:
+    """As hold_update; whether it is held now."""
+    return _held_for_hours(connection, _UPDATE)
+
+
 def release_update(connection: Connection) -> None:
     """Let others update."""
     connection.execute("SELECT pg_advisory_unlock(%s)", (_UPDATE,))
