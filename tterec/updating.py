@@ -85,10 +85,11 @@ class Generation:
         not of the type that the towers know."""
         self.number = number
         self.live = differences.live_sources(connection, number)
-        if before is not None and before.number == number:
-            self._towers = before._towers
-        else:
-            self._towers = _Towers(registry.towers(connection, number))
+        self._towers: _Towers = (
+            before._towers
+            if before is not None and before.number == number
+            else _Towers(registry.towers(connection, number))
+        )
         self._ranker_width = registry.ranker_width(connection, number)
         self._traits = Traits(connection, number)
         self._trait_names = self._traits.names

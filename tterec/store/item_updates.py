@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,9 @@ def read(
         table = read_features(
             connection, name, view(name), live.id_of(name), live.columns[name], only=ids
         )
-    return table, sorted(set(ids) - set(table.ids.tolist()))
+    # A vector column that is NULL in all of these rows has no width: the towers take it as missing.
+    columns = tuple(c for c in table.columns if c.kind != "vector" or c.values.shape[1])
+    return replace(table, columns=columns), sorted(set(ids) - set(table.ids.tolist()))
 
 
 def keep_digests(connection: Connection, generation: int, table: FeatureTable) -> None:
