@@ -65,6 +65,7 @@ def publish(
             ranker=model.ranker,
             probes=probes,
             watcher=guard,
+            data=data,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,10 +106,15 @@ class Column:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Users or items with their feature columns. ids: int64 (n,), unique, ascending."""
+    """Users or items with their feature columns. ids: int64 (n,), unique, ascending.
+
+    digests: uint8 (n, 16), of each whole row as the source returned it; None of a table that did
+    not come from one.
+    """
 
     ids: NDArray[np.int64]
     columns: tuple[Column, ...] = ()
+    digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -142,6 +147,14 @@ class TrainedVectors:
         return int(self.item_embeddings.shape[1])
 
 
+class TraitValue(NamedTuple):
+    """A value that items share: the feature's name, its normalised text, and what it weighs."""
+
+    name: str
+    text: str
+    weight: float
+
+
 @dataclass(frozen=True)
 class Ranker:
     """The second stage: score = similarity_weight · similarity + Σ w(rating) · weight, over the
@@ -153,7 +166,8 @@ class Ranker:
     item i has traits[trait_offsets[i] : trait_offsets[i + 1]], and a trait counts with the log
     of 1 plus the w(rating) of the items met that have it. leads: int64 (n, l), the ids of the
     items that each item speaks for most, padded with -1: candidates of those who met it, beside
-    the `candidates` nearest to their vector.
+    the `candidates` nearest to their vector. trait_values: which value each trait is, (width - n,);
+    empty where it is not known.
     """
 
     item_ids: NDArray[np.int64]
@@ -167,6 +181,7 @@ class Ranker:
     similarity_weight: float
     unrated_weight: float
     candidates: int
+    trait_values: tuple[TraitValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,7 +204,10 @@ class TrainedModel:
 
 @dataclass(frozen=True, slots=True)
 class GenerationInfo:
-    """One row of the registry, as `tterec models list` shows it."""
+    """One row of the registry, as `tterec models list` shows it.
+
+    `forgotten_users` are those that it learned from and that were deleted since.
+    """
 
     generation: int
     status: str
@@ -199,6 +217,7 @@ class GenerationInfo:
     dim: int | None
     counts: dict[str, Any]
     metrics: dict[str, Any]
+    forgotten_users: int = 0
 
     @property
     def ndcg(self) -> float | None:

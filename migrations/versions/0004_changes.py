@@ -13,12 +13,17 @@ SCHEMA = "tterec"
 
 
 def upgrade() -> None:
-    for table, column in (("item_state", "item_id"), ("user_state", "user_id")):
+    learned = sa.Column("learned", sa.Boolean, nullable=False)
+    for table, column, more in (
+        ("item_state", "item_id", []),
+        ("user_state", "user_id", [learned]),
+    ):
         op.create_table(
             table,
             sa.Column("generation", sa.Integer, nullable=False),
             sa.Column(column, sa.BigInteger, nullable=False),
             sa.Column("digest", UUID, nullable=False),
+            *more,
             sa.PrimaryKeyConstraint("generation", column, name=f"{table}_pkey"),
             sa.ForeignKeyConstraint(
                 ["generation"],
@@ -49,6 +54,7 @@ def upgrade() -> None:
         sa.Column("change_id", sa.BigInteger, sa.Identity(), primary_key=True),
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("id", sa.BigInteger),
+        sa.Column("claimed", sa.Boolean, nullable=False, server_default=sa.text("false")),
         sa.Column(
             "queued_at",
             sa.DateTime(timezone=True),
@@ -60,8 +66,32 @@ def upgrade() -> None:
         ),
         schema=SCHEMA,
     )
+    op.create_index(
+        "changes_everything_idx",
+        "changes",
+        ["change_id"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("kind = 'everything'"),
+    )
     op.add_column(
         "models",
         sa.Column("forgotten_users", sa.Integer, nullable=False, server_default=sa.text("0")),
         schema=SCHEMA,
+    )
+    # An item that came after the training stands nowhere in the sparse vectors.
+    op.execute(
+        """
+        DO $$
+        DECLARE
+            name regclass;
+        BEGIN
+            FOR name IN
+                SELECT oid FROM pg_class WHERE relnamespace = 'tterec'::regnamespace
+                    AND relkind = 'r' AND relname ~ '^item_evidence_[0-9]+$'
+            LOOP
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN place DROP NOT NULL', name);
+            END LOOP;
+        END
+        $$
+        """
     )

@@ -13,13 +13,14 @@ BEGIN
     EXECUTE format($text$
         WITH given AS MATERIALIZED (
             -- An item that a shop's query returns twice speaks once, with what tells most.
-            SELECT DISTINCT ON (e.place)
+            SELECT DISTINCT ON (e.item_id)
                 e.place, e.traits, coalesce(own.rating::float8 / 10, $3) AS voice
             FROM unnest($1, $2) WITH ORDINALITY AS own (item_id, rating, n)
                 JOIN tterec.item_evidence_%s e ON e.item_id = own.item_id
-            ORDER BY e.place, own.n
+            ORDER BY e.item_id, own.n
         ), speaking AS (
-            SELECT place, voice FROM given
+            -- An item that came after the training has no place: its traits speak.
+            SELECT place, voice FROM given WHERE place IS NOT NULL
             UNION ALL
             SELECT trait, ln(1 + sum(voice)) FROM given, unnest(traits) trait GROUP BY trait
         )

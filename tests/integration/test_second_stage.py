@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -17,6 +18,9 @@ from tests.integration.generations import (
 from tests.integration.test_surfaces import assert_same, by_sql
 from tterec import Recommender
 from tterec.database.connection import Connection, Database
+from tterec.records import TraitValue
+from tterec.store import item_updates
+from tterec.store.state_tables import Traits
 
 BOOKS = 1200
 
@@ -100,3 +104,125 @@ def test_a_rating_of_zero_does_not_speak(database: Database) -> None:
         for one in recommender.recommend(1, 5):
             assert one.similarity is not None
             assert one.score == pytest.approx(0.2 * one.similarity, abs=2e-6)
+
+
+def plant_latecomers(database: Database, *, deleted: bool = False) -> list[int]:
+    """A generation that was trained without every twentieth book, and these books, new to it, with
+    shared values from the first on; book -3 has all of these. Users have read two of them."""
+    with database.connect() as connection:
+        books = plant_readers(connection, 12)
+        connection.execute("DELETE FROM tterec.ratings WHERE book_id % 20 = 0")
+        connection.execute("INSERT INTO tterec.books (book_id, isbn) VALUES (-3, 'all values')")
+        late, books = [-3, *books[19::20].tolist()], books[books % 20 != 0]
+        ranker = random_ranker(books)
+        values = [
+            TraitValue("author", f"author {n}", 0.25) for n in range(ranker.width - len(books))
+        ]
+        ranker = replace(ranker, trait_values=tuple(values))
+        generation = plant(connection, random_vectors(books), ranker=ranker)
+        if deleted:
+            gone = [book for book in books.tolist() if book % 7 == 0]
+            connection.execute("DELETE FROM tterec.books WHERE book_id = ANY (%s)", (gone,))
+            item_updates.delete(connection, generation, gone, ranked=True)
+        shared = {
+            book: [(value.name, value.text), ("author", "nobody else"), ("shelf", value.text)]
+            for book, value in zip(late, values, strict=False)
+        }
+        shared[-3] += [(value.name, value.text) for value in values[: len(late)]]
+        found = random_vectors(np.array(late), seed=9)
+        item_updates.write_evidence(
+            connection, generation, ranker.width, Traits(connection, generation), shared
+        )
+        for kind, matrix in (
+            ("item_vectors", found.item_embeddings),
+            ("history_vectors", found.history_vectors),
+        ):
+            written = item_updates.write_vectors(
+                connection, kind, generation, found.item_ids, matrix
+            )
+            assert written == len(late)
+        for user in range(1, 13):
+            plant_ratings(connection, user, [late[user], late[-user]], [9.0, None])
+    return late
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_when_books_came_and_went_after_the_training(database: Database, deleted: bool) -> None:
+    plant_latecomers(database, deleted=deleted)
+    assert_agreement(database, list(range(1, 13)), 40)
+
+
+def test_an_author_speaks_for_a_new_book(database: Database) -> None:
+    """And a new book for its author's others: by the log of 1 plus the votes, times the weight."""
+    late = plant_latecomers(database)
+    with Recommender(database) as recommender:
+        lines = {line.book_id: line for line in recommender.recommend(1, BOOKS)}
+        few = recommender.recommend_for_books(["0000000020"], [9], BOOKS)
+        alone = {line.book_id: line for line in few}
+    with database.connect() as connection:
+        rows = dict(
+            connection.execute(
+                "SELECT item_id, traits FROM tterec.item_evidence_1"
+                " WHERE item_id IN (SELECT book_id FROM tterec.ratings WHERE user_id = 1)"
+            ).fetchall()
+        )
+        ratings = dict(
+            connection.execute(
+                "SELECT book_id, coalesce(rating / 10, 0.7) FROM tterec.ratings WHERE user_id = 1"
+            ).fetchall()
+        )
+        (mine,) = connection.execute(
+            "SELECT traits FROM tterec.item_evidence_1 WHERE item_id = -3"
+        ).fetchone() or ([],)
+        (places,) = connection.execute(
+            "SELECT array_agg(place) FROM tterec.item_evidence_1 WHERE item_id = ANY (%s)", (late,)
+        ).fetchone() or ([],)
+    assert set(places) == {None}
+    votes = [sum(ratings[item] for item in rows if trait in rows[item]) for trait in mine]
+    assert sum(vote > 0 for vote in votes) > 1
+    line = lines[-3]
+    assert line.similarity is not None
+    spoken = 0.25 * sum(math.log1p(vote) for vote in votes)
+    assert line.score == pytest.approx(0.2 * line.similarity + spoken, abs=1e-5)
+    # Book 20 has the second of the values, of which -3 has all.
+    best = alone[-3]
+    assert best.similarity is not None
+    assert best.score == pytest.approx(0.2 * best.similarity + 0.25 * math.log1p(0.9), abs=1e-5)
+
+
+def test_a_changed_book_keeps_what_others_say_for_it(database: Database) -> None:
+    with database.connect() as connection:
+        books = plant_readers(connection, 3)
+        ranker = random_ranker(books)
+        values = [TraitValue("author", f"a {n}", 0.25) for n in range(ranker.width - BOOKS)]
+        generation = plant(
+            connection, random_vectors(books), ranker=replace(ranker, trait_values=tuple(values))
+        )
+        before = weights_of(connection, 5)
+        item_updates.write_evidence(
+            connection,
+            generation,
+            ranker.width,
+            Traits(connection, generation),
+            {5: [("author", "a 0"), ("author", "a 299")]},
+        )
+        after = weights_of(connection, 5)
+        place = connection.execute(
+            "SELECT place, traits FROM tterec.item_evidence_1 WHERE item_id = 5"
+        ).fetchone()
+    assert {at: w for at, w in after.items() if at <= BOOKS} == {
+        at: w for at, w in before.items() if at <= BOOKS
+    }
+    assert {at: w for at, w in after.items() if at > BOOKS} == {1201: 0.25, 1500: 0.25}
+    assert place == (5, [1201, 1500])
+    assert_agreement(database, [1, 2, 3])
+
+
+def weights_of(connection: Connection, item: int) -> dict[int, float]:
+    """An item's weights by place."""
+    row = connection.execute(
+        "SELECT weights::text FROM tterec.item_evidence_1 WHERE item_id = %s", (item,)
+    ).fetchone()
+    assert row is not None
+    entries = row[0].split("}")[0].strip("{").split(",")
+    return {int(at): float(weight) for at, weight in (entry.split(":") for entry in entries)}

@@ -39,10 +39,13 @@ MAY_IMPORT["publishing"] = LEAVES | {"database", "store", "ranking"}
 _VERBS = {"pipeline", "recommender", "evaluating", "fine_tuning", "benching"}
 for _verb in _VERBS:
     MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging", "publishing"}
+MAY_IMPORT["updating"] = LEAVES | {"database", "store", "ranking", "towers"}
+MAY_IMPORT["working"] = MAY_IMPORT["updating"] | {"updating"}
 MAY_IMPORT["search_space"] = LEAVES | {"store"}
 MAY_IMPORT["tuning"] = LEAVES | {"database", "store", "fitting", "search_space"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
 MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo", "tuning"}
+MAY_IMPORT["cli"] |= {"updating", "working"}
 MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "train": "train",
     "update": "update",
     "tune": "tune",
+    "worker": "worker",
     "recommend": "recommend",
     "similar": "similar",
     "explain": "explain",

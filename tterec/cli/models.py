@@ -41,6 +41,9 @@ def command() -> None:
 def list_(format_: str, database_url: str | None) -> None:
     """List all generations, the oldest first.
 
+    "deleted users" counts those that a generation learned from and that were deleted since, as far
+    as `tterec update` or a worker has noticed.
+
     \b
     Example:
       tterec models list --format json
@@ -67,6 +70,7 @@ _HEAD = (
     "items",
     "NDCG@20",
     "index recall",
+    "deleted users",
 )
 
 
@@ -81,6 +85,7 @@ def _row(one: GenerationInfo) -> tuple[str, ...]:
         _number(one.counts.get("items")),
         _number(one.ndcg),
         _number(one.metrics.get("index", {}).get("recall")),
+        _number(one.forgotten_users),
     )
 
 

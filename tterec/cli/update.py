@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.train import summary
+from tterec.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from tterec.database.connection import Database
 
 
 @click.command("update")
-@click.option("--fine-tune", is_flag=True, required=True, help="Go on training the live towers.")
+@click.option("--fine-tune", is_flag=True, help="Go on training the live towers.")
 @click.option("--epochs", type=int, metavar="N", help="At most N passes over what is learned.")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same data, same vectors.")
 @click.option("--no-promote", is_flag=True, help="Publish the generation, but do not make it live.")
 @database_option
 def command(
     *,
-    fine_tune: bool,  # noqa: ARG001 (required)
+    fine_tune: bool,
     epochs: int | None,
     seed: int | None,
     no_promote: bool,
@@ -27,22 +32,42 @@ def command(
 ) -> None:
     """Bring the live generation up to date.
 
-    With --fine-tune its towers go on learning, from new interactions and a sample of the others,
-    and are published as a new generation if they do better on validation.
+    New and changed books and users are embedded by its towers; deleted ones are removed, users
+    from every table. Ratings need no update: they count at once. Nobody is held up, and an update
+    that was stopped goes on where it was.
+
+    With --fine-tune the towers go on learning instead, from new interactions and a sample of the
+    others, and are published as a new generation if they do better on validation. The other
+    options are for it.
 
     \b
     Examples:
+      tterec update
       tterec update --fine-tune
       tterec update --fine-tune --epochs 2 --no-promote
     """
-    from tterec import fine_tuning
+    if not fine_tune and (no_promote or (epochs, seed) != (None, None)):
+        raise InvalidArgument("--epochs, --seed and --no-promote are for --fine-tune; add it")
     from tterec.database.connection import Database
 
     database = Database.resolve(database_url)
+    if fine_tune:
+        _fine_tune(database, epochs, seed, promote=not no_promote)
+        return
+    from tterec import updating
+
+    with progress_on_stderr() as progress:
+        done = updating.update(database, progress)
+    click.echo(str(done))
+
+
+def _fine_tune(database: Database, epochs: int | None, seed: int | None, *, promote: bool) -> None:
+    from tterec import fine_tuning
+
     try:
         with progress_on_stderr() as progress:
             tuned = fine_tuning.fine_tune(
-                database, epochs=epochs, seed=seed, promote=not no_promote, progress=progress
+                database, epochs=epochs, seed=seed, promote=promote, progress=progress
             )
     except KeyboardInterrupt:
         click.echo("Stopped; nothing was published.", err=True)

@@ -213,7 +213,8 @@ item_clusters = Table(
     Index("item_clusters_cluster_idx", "generation", "method", "cluster"),
 )
 
-# A digest of each row of the sources that a generation has embedded.
+# A digest of each row of the sources that a generation has embedded; zeros for a user who is only
+# in the interactions.
 item_state = Table(
     "item_state",
     metadata,
@@ -228,6 +229,7 @@ user_state = Table(
     _of_a_generation(),
     Column("user_id", BigInteger, primary_key=True),
     Column("digest", UUID, nullable=False),
+    Column("learned", Boolean, nullable=False),  # or came after the training
 )
 
 # Where a value of an items' feature stands in the second stage's sparse vectors, and its weight.
@@ -253,12 +255,20 @@ changes = Table(
         nullable=False,
     ),
     Column("id", BigInteger),
+    # Whether an update that follows this 'everything' has begun: what is committed now may be
+    # newer than what it reads, and needs another row.
+    Column("claimed", Boolean, nullable=False, server_default=text("false")),
     Column(
         "queued_at",
         DateTime(timezone=True),
         nullable=False,
         server_default=text("clock_timestamp()"),
     ),
+)
+Index(
+    "changes_everything_idx",
+    changes.c.change_id,
+    postgresql_where=text("kind = 'everything'"),
 )
 
 schema_state = Table(

@@ -13,7 +13,7 @@ from tterec.ranking import exact
 from tterec.ranking.histories import Index, Met, met_by
 from tterec.ranking.item_weights import fit_item_weights
 from tterec.ranking.traits import Trait
-from tterec.records import Interactions, ProgressCallback, Ranker, ignore
+from tterec.records import Interactions, ProgressCallback, Ranker, TraitValue, ignore
 
 CANDIDATES = 200
 """Items nearest to the user's vector that the second stage looks at. With 100 the first 20 were
@@ -123,7 +123,8 @@ def unmixed(item_ids: Index, weights: sparse.csr_array, unrated_weight: float = 
 def with_traits(ranker: Ranker, traits: Sequence[Trait], weights: Sequence[float]) -> Ranker:
     """The ranker with these traits too, of a weight each; those of weight 0 are left out."""
     items = len(ranker.item_ids)
-    kept = [(trait.values, weight) for trait, weight in zip(traits, weights, strict=True) if weight]
+    chosen = [pair for pair in zip(traits, weights, strict=True) if pair[1]]
+    kept = [(trait.values, weight) for trait, weight in chosen]
     if not kept:
         return ranker
     speaking = sparse.csr_array(
@@ -142,6 +143,11 @@ def with_traits(ranker: Ranker, traits: Sequence[Trait], weights: Sequence[float
         width=both.shape[1],
         trait_offsets=had.indptr.astype(np.int64),
         traits=had.indices.astype(np.int64) + items,
+        trait_values=tuple(
+            TraitValue(trait.name, text, float(weight))
+            for trait, weight in chosen
+            for text in trait.texts
+        ),
     )
 
 

@@ -16,10 +16,12 @@ MOST_SHARED = 0.05
 
 
 class Trait(NamedTuple):
-    """One feature column: which items have which of its values, ones (items, values)."""
+    """One feature column: which items have which of its values, ones (items, values); the values'
+    normalised texts, (values,)."""
 
     name: str
     values: sparse.csr_array
+    texts: tuple[str, ...] = ()
 
 
 def traits_of(items: FeatureTable) -> list[Trait]:
@@ -27,14 +29,14 @@ def traits_of(items: FeatureTable) -> list[Trait]:
     found = []
     for column in items.columns:
         if column.kind in ("text", "text[]"):
-            values = _shared(column.values)
+            values, texts = _shared(column.values)
             if values.nnz:
-                found.append(Trait(column.name, values))
+                found.append(Trait(column.name, values, texts))
     return found
 
 
-def _shared(values: NDArray[Any]) -> sparse.csr_array:
-    rows = [_texts(value) for value in values]
+def _shared(values: NDArray[Any]) -> tuple[sparse.csr_array, tuple[str, ...]]:
+    rows = [normalised(value) for value in values]
     counts = Counter(text for row in rows for text in row)
     most = max(2.0, MOST_SHARED * len(rows))
     number = {
@@ -44,10 +46,12 @@ def _shared(values: NDArray[Any]) -> sparse.csr_array:
     columns = [[number[text] for text in row if text in number] for row in rows]
     offsets = np.cumsum([0, *map(len, columns)])
     flat = np.array([place for row in columns for place in row], dtype=np.int64)
-    return sparse.csr_array((np.ones(len(flat)), flat, offsets), shape=(len(rows), len(number)))
+    matrix = sparse.csr_array((np.ones(len(flat)), flat, offsets), shape=(len(rows), len(number)))
+    return matrix, tuple(number)
 
 
-def _texts(value: Any) -> list[str]:
+def normalised(value: Any) -> list[str]:
+    """The distinct texts of a text or text[], by which items share them."""
     given = [] if value is None else [value] if isinstance(value, str) else value
     plain = (" ".join(text.casefold().split()) for text in given if text is not None)
     return sorted({text for text in plain if text})

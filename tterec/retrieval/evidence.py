@@ -49,7 +49,8 @@ def considered(
     traits: dict[int, float] = {}
     loudness = dict(zip(met[::-1].tolist(), voices[::-1].tolist(), strict=True))
     for item, place, had in pgvector.query(connection, "met_places", model, met=met.tolist()):
-        speaking[place] = loudness[item]
+        if place is not None:
+            speaking[place] = loudness[item]
         for trait in had:
             traits[trait] = traits.get(trait, 0.0) + loudness[item]
     speaking |= {trait: math.log1p(total) for trait, total in traits.items()}
@@ -89,19 +90,31 @@ def ranker(connection: Connection, model: LiveModel, ranking: Ranking) -> Ranker
     """The whole second stage, to rank many users in memory."""
     rows = pgvector.query(connection, "all_evidence", model).fetchall()
     evidence = sparse_vectors.decode([row[1] for row in rows])
-    width = max((len(row[2]) for row in rows), default=0)
-    leads = np.full((len(rows), width), -1, dtype=np.int64)
-    for place, (_, _, led, _) in enumerate(rows):
-        leads[place, : len(led)] = led
+    item_ids = np.array([row[0] for row in rows], dtype=np.int64)
+    known = set(item_ids.tolist())
+    led = [[item for item in row[2] if item in known] for row in rows]
+    leads = np.full((len(rows), max(map(len, led), default=0)), -1, dtype=np.int64)
+    for filled, items in zip(leads, led, strict=True):
+        filled[: len(items)] = items
+    # Items may have come and gone since the training: their places are not their rows.
+    traits = np.array([trait - 1 for row in rows for trait in row[3]], dtype=np.int64)
+    spoken, number = np.unique(traits, return_inverse=True)
+    sources = np.full(ranking.width, -1, dtype=np.int64)
+    sources[spoken] = len(rows) + np.arange(len(spoken))
+    for row, (*_, place) in enumerate(rows):
+        if place is not None:
+            sources[place - 1] = row
+    heard = sources[evidence.positions] >= 0  # nobody is left to say the rest
+    counts = np.concatenate([[0], np.cumsum(heard)])
     return Ranker(
-        item_ids=np.array([row[0] for row in rows], dtype=np.int64),
-        offsets=evidence.offsets,
-        sources=evidence.positions,
-        weights=evidence.values,
+        item_ids=item_ids,
+        offsets=counts[evidence.offsets],
+        sources=sources[evidence.positions[heard]],
+        weights=evidence.values[heard],
         leads=leads,
-        width=ranking.width,
+        width=len(rows) + len(spoken),
         trait_offsets=np.cumsum([0, *(len(row[3]) for row in rows)]),
-        traits=np.array([trait - 1 for row in rows for trait in row[3]], dtype=np.int64),
+        traits=len(rows) + number,
         similarity_weight=ranking.similarity_weight,
         unrated_weight=ranking.unrated_weight,
         candidates=ranking.candidates,

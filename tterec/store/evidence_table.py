@@ -17,13 +17,14 @@ def create(
 ) -> None:
     """Create and fill the table, with its key and statistics, in the caller's transaction.
 
-    `place` is where an item stands in the sparse vectors, from 1, and `traits` are the places of
-    its traits; `leads` are the items it speaks for most.
+    `place` is where an item stands in the sparse vectors, from 1 (NULL: it came after the training,
+    and only its traits speak), and `traits` are the places of its traits; `leads` are the items it
+    speaks for most.
     """
     name, dim = table(EVIDENCE, generation), max(ranker.width, 1)
     connection.execute(
         sql.SQL(
-            "CREATE TABLE {} (item_id bigint NOT NULL, place int NOT NULL,"
+            "CREATE TABLE {} (item_id bigint NOT NULL, place int,"
             " weights {}.sparsevec({}) NOT NULL, leads bigint[] NOT NULL, traits bigint[] NOT NULL)"
         ).format(name, extension_schema(connection), sql.Literal(dim))
     )

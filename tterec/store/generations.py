@@ -15,7 +15,18 @@ from tterec import __version__, errors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
 from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
-from tterec.store import evidence_table, live_views, locks, recall, registry, sources, vector_tables
+from tterec.store import (
+    change_queue,
+    evidence_table,
+    live_views,
+    locks,
+    recall,
+    registry,
+    sources,
+    state_tables,
+    vector_tables,
+)
+from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
 
@@ -113,10 +124,12 @@ def publish_vectors(
     ranker: Ranker | None = None,
     probes: Sequence[Probe] = (),
     watcher: Connection | None = None,
+    data: TrainingData | None = None,
 ) -> None:
     """Write, index and check a generation's vectors; the generation is 'ready', not yet live.
 
-    With a `ranker` its evidence is written too. One transaction: whatever goes wrong, there are
+    With a `ranker` its evidence is written too, and with the `data` that was read what an update
+    must know of it. One transaction: whatever goes wrong, there are
     no tables and the status stays 'building'.
     With `probes` the index's recall is measured and the smallest sufficient ef_search kept.
     """
@@ -124,6 +137,9 @@ def publish_vectors(
         vector_tables.create(connection, generation, vectors, progress, watcher)
         if ranker is not None:
             evidence_table.create(connection, generation, ranker, progress)
+            state_tables.keep_traits(connection, generation, ranker)
+        if data is not None:
+            state_tables.keep_digests(connection, generation, data)
         measured = recall.measure(connection, generation, vectors, probes, progress)
         _keep_popularity(connection, generation)
         updated = connection.execute(
@@ -195,7 +211,10 @@ def touch(connection: Connection, generation: int) -> None:
 def clear(connection: Connection, generation: int) -> None:
     """Drop what a generation holds besides its row in the registry, and the weights in that."""
     vector_tables.drop(connection, generation)
-    connection.execute("DELETE FROM tterec.item_popularity WHERE generation = %s", (generation,))
+    for table in ("item_popularity", *state_tables.TABLES):
+        connection.execute(
+            f"DELETE FROM tterec.{table} WHERE generation = %s".encode(), (generation,)
+        )
     connection.execute(
         "UPDATE tterec.models SET weights = NULL WHERE generation = %s AND weights IS NOT NULL",
         (generation,),
@@ -214,13 +233,15 @@ def promote(connection: Connection, generation: int) -> None:
         _require_ready(connection, generation)
         locks.in_short_waits(connection, lambda: _point_views(connection, generation))
         _keep_popularity(connection, generation)
-        connection.execute(
+        changed = connection.execute(
             "INSERT INTO tterec.active_model AS live (generation) VALUES (%s)"
             " ON CONFLICT (only_row) DO UPDATE SET generation = excluded.generation,"
             " previous_generation = live.generation, promoted_at = now()"
             " WHERE live.generation <> excluded.generation",
             (generation,),
-        )
+        ).rowcount
+        if changed:  # it knows nothing of what came while the other was live
+            change_queue.everything(connection)
 
 
 def rollback(connection: Connection) -> int:

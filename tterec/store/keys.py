@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tterec.database.connection import Connection
@@ -41,6 +42,10 @@ class Id:
         A text id that came to its key after the snapshot is not known: it is read next time.
         """
         return f"(s.{self.column} IS NULL OR {self.value} IS NOT NULL)" if self.is_text else "true"
+
+    def among(self, ids: Sequence[int]) -> str:
+        """SQL condition: the row's id is one of these."""
+        return f"{self.value} = ANY ('{{{','.join(map(str, ids))}}}'::bigint[])"
 
     def shown(self, connection: Connection, value: int) -> str:
         """An id as its owner knows it."""

@@ -7,7 +7,7 @@ connection of one's own: behind a pooler in transaction mode, connect to the ser
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from psycopg import errors as pg
 
@@ -18,7 +18,13 @@ from tterec.database.connection import Connection
 _TRAINING = 0x7474_7261_696E  # "ttrain"
 _TUNING = 0x7474_7475_6E65  # "tttune"
 _PROMOTION = 0x7474_7072_6F6D  # "ttprom"
+_UPDATE = 0x7474_7570_6461  # "ttupda"
 _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
+
+_ROWS_CLASSES = {"items": 0x7474_6974, "users": 0x7474_7573}  # "ttit", "ttus"
+
+# Locks are kept in shared memory, so rows share them. An id waits for no more than a batch.
+_ROW_LOCKS = 1024
 
 # Promotions take milliseconds: who waits longer waits for a reader of the views or a dump.
 PROMOTION_TIMEOUT = "10s"
@@ -37,6 +43,17 @@ def hold_training(connection: Connection) -> None:
         )
 
 
+def training_runs(connection: Connection) -> bool:
+    """Whether a process trains on this database."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (classid::bigint << 32) + objid::bigint = %s)",
+        (_TRAINING,),
+    ).fetchone()
+    return row == (True,)
+
+
 def hold_tuning(connection: Connection) -> None:
     """Be the one process that tunes, until this connection closes. Raises Busy."""
     if not _held_for_hours(connection, _TUNING):
@@ -44,6 +61,40 @@ def hold_tuning(connection: Connection) -> None:
             "another `tterec tune` is running on this database; wait for it, or stop it with "
             "Ctrl-C and go on with its trials: tterec tune"
         )
+
+
+def hold_update(connection: Connection) -> None:
+    """Be the one process that updates the live generation, until this connection closes or
+    release_update. Raises Busy."""
+    if not _held_for_hours(connection, _UPDATE):
+        raise errors.Busy(
+            "another update is running on this database, of `tterec update` or a worker; "
+            "wait for it and try again"
+        )
+
+
+def try_update(connection: Connection) -> bool:
+    """As hold_update; whether it is held now."""
+    return _held_for_hours(connection, _UPDATE)
+
+
+def release_update(connection: Connection) -> None:
+    """Let others update."""
+    connection.execute("SELECT pg_advisory_unlock(%s)", (_UPDATE,))
+
+
+def await_rows(connection: Connection, name: str, ids: Iterable[int]) -> None:
+    """Wait to be the one transaction that writes what is derived of these `items` or `users`.
+
+    Read the rows afterwards: what was read before may have been overtaken. All take their locks in
+    the same order, items before users, so nobody waits in a circle.
+    """
+    keys = sorted({id_ % _ROW_LOCKS for id_ in ids})
+    connection.execute(
+        "SELECT pg_advisory_xact_lock(%s, key) FROM unnest(%s::int[]) WITH ORDINALITY AS k (key, n)"
+        " ORDER BY n",
+        (_ROWS_CLASSES[name], keys),
+    )
 
 
 def _held_for_hours(connection: Connection, key: int) -> bool:

@@ -13,7 +13,8 @@ from tterec import errors
 from tterec.database import vectors
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
-from tterec.records import Column, FeatureTable, Kind, Progress, ProgressCallback
+from tterec.records import Column, FeatureTable, Kind, Progress, ProgressCallback, ignore
+from tterec.store import digests
 from tterec.store.copy_out import read_rows
 from tterec.store.keys import Id
 from tterec.store.kinds import QueryColumn
@@ -39,15 +40,17 @@ def read_features(
     id_: Id,
     columns: Sequence[QueryColumn],
     *,
-    progress: ProgressCallback,
+    progress: ProgressCallback = ignore,
+    only: Sequence[int] | None = None,
 ) -> FeatureTable:
-    """All rows of the `users` or `items` query, by id, with the given feature columns.
+    """All rows of the `users` or `items` query, by id, with the given feature columns and digests.
 
-    Raises SourceError for rows without id, ids that come more than once, numbers that are
+    With `only`, those of these ids. The transaction must have called `digests.fix_texts`. Raises
+    SourceError for rows without id, ids that come more than once, numbers that are
     infinite and vectors of different widths.
     """
     schema = extension_schema(connection).as_string(connection)
-    asked, types = [f"{id_.value}::bigint"], ["int8"]
+    asked, types = [f"{id_.value}::bigint", digests.DIGEST], ["int8", "bytea"]
     collectors: list[_Collector] = []
     for column in columns:
         assert column.kind is not None
@@ -56,18 +59,21 @@ def read_features(
         asked.append(expression.format(column=quoted, schema=schema))
         types.append(type_)
         collectors.append(_collector(column.kind, f"{name}.{column.name}"))
+    wanted = id_.known if only is None else id_.among(only)
     statement = (
-        f"SELECT {', '.join(asked)} FROM (\n{query}\n) s{id_.join} WHERE {id_.known} ORDER BY 1"
+        f"SELECT {', '.join(asked)} FROM (\n{query}\n) s{id_.join} WHERE {wanted} ORDER BY 1"
     )
+    digested: list[bytes] = []
     parts: list[NDArray[np.int64]] = []
     read = 0
     for block in read_rows(connection, statement, types):
-        ids, *values = zip(*block, strict=True)
+        ids, of_rows, *values = zip(*block, strict=True)
         if ids[-1] is None:  # they come last
             raise errors.SourceError(
                 f"{id_.column} is NULL in the {name} query; add: WHERE {id_.column} IS NOT NULL"
             )
         parts.append(np.array(ids, dtype=np.int64))
+        digested.append(b"".join(of_rows))
         for collector, column_values in zip(collectors, values, strict=True):
             collector.add(column_values)
         read += len(block)
@@ -87,6 +93,7 @@ def read_features(
             for column, collector in zip(columns, collectors, strict=True)
             if column.kind is not None
         ),
+        np.frombuffer(b"".join(digested), dtype=np.uint8).reshape(-1, 16),
     )
 
 

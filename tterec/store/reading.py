@@ -8,7 +8,7 @@ from datetime import datetime
 from tterec import errors
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable, Interactions, Progress, ProgressCallback, ignore
-from tterec.store import keys, kinds, sources
+from tterec.store import digests, keys, kinds, sources
 from tterec.store.kinds import Kinds, QueryColumn
 from tterec.store.read_features import read_features
 from tterec.store.read_interactions import check_columns, of_items, read_interactions
@@ -46,13 +46,14 @@ def read_sources(
     query and column, where a query does not return what it should.
     """
     columns = columns or described(connection, queries)
-    user, item = _ids(columns)
+    user, item = ids_of(columns)
     for id_, name in ((user, "users"), (item, "items")):
         if id_.is_text:
             with sources.refused(f"interactions or {name}"):
                 keys.add_missing(connection, id_, queries, queries.body(name))
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        digests.fix_texts(connection)
         read_at = connection.execute("SELECT now()").fetchone()
         assert read_at is not None
         tables = {}
@@ -88,7 +89,7 @@ def read_sources(
 def described(connection: Connection, queries: Queries) -> _Columns:
     """The columns of the three queries, checked: ids, rating, and a kind for every feature."""
     columns = {name: kinds.describe(connection, name, queries.body(name)) for name in sources.NAMES}
-    _ids(columns)
+    ids_of(columns)
     check_columns(columns["interactions"])
     for name in ("users", "items"):
         kinds.features(name, columns[name])
@@ -103,7 +104,7 @@ def kinds_of(columns: _Columns) -> Kinds:
     }
 
 
-def _ids(columns: _Columns) -> tuple[keys.Id, keys.Id]:
+def ids_of(columns: _Columns) -> tuple[keys.Id, keys.Id]:
     """The user and the item id, each either text in both its queries or bigint in both."""
     types = {
         name: {column.name: column.sql_type for column in found.values()}

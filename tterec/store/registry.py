@@ -16,7 +16,7 @@ from tterec.store.sources import Queries
 
 _INFO = (
     "SELECT m.generation, m.status, a.generation IS NOT NULL, m.created_at, m.objective, m.dim,"
-    " m.counts, m.metrics FROM tterec.models m"
+    " m.counts, m.metrics, m.forgotten_users FROM tterec.models m"
     " LEFT JOIN tterec.active_model a ON a.generation = m.generation"
 )
 
@@ -59,7 +59,7 @@ def show(connection: Connection, generation: int) -> dict[str, Any]:
             " m.generation IN (SELECT previous_generation FROM tterec.active_model) AS previous,"
             " created_at,"
             " finished_at, objective, dim, normalised, max_history, history_weights, ef_search,"
-            " ranker, seed, watermark, counts, metrics, versions, config, sources,"
+            " ranker, seed, watermark, forgotten_users, counts, metrics, versions, config, sources,"
             " octet_length(weights) AS weights_bytes"
             " FROM tterec.models m LEFT JOIN tterec.active_model a ON a.generation = m.generation"
             " WHERE m.generation = %s",
@@ -99,6 +99,20 @@ def last_kinds(connection: Connection) -> tuple[int, dict[str, dict[str, str]]] 
         " WHERE m.status = 'ready' ORDER BY a.generation, m.generation DESC LIMIT 1"
     ).fetchone()
     return None if row is None else (int(row[0]), row[1] or {})
+
+
+def kinds(connection: Connection, generation: int) -> dict[str, dict[str, str]]:
+    """The kinds of the columns that a generation was trained from, by query and name."""
+    found: dict[str, dict[str, str]] = _sources(connection, generation).get("kinds") or {}
+    return found
+
+
+def ranker_width(connection: Connection, generation: int) -> int | None:
+    """How many items and traits may speak for an item; None without a second stage."""
+    row = connection.execute(
+        "SELECT (ranker ->> 'width')::int FROM tterec.models WHERE generation = %s", (generation,)
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def towers(connection: Connection, generation: int | None = None) -> StoredTowers:

@@ -1,0 +1,130 @@
+-- What changes in the tables is queued for `tterec worker`. The queue belongs to tterec: who may
+-- insert a rating need not be able to write it, so these run with their owner's rights.
+
+-- Asks for an update of everything. One row that no update has claimed is enough; until this
+-- transaction ends it cannot be claimed, so that the update sees what is written here.
+CREATE OR REPLACE FUNCTION tterec.queue_everything() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM tterec.changes WHERE kind = 'everything' AND NOT claimed
+        LIMIT 1 FOR SHARE SKIP LOCKED;
+    IF NOT FOUND THEN
+        INSERT INTO tterec.changes (kind) VALUES ('everything');
+    END IF;
+    PERFORM pg_notify('tterec_changes', '');
+END
+$$;
+
+-- Queues ids, unless they are many (a load), or the queue is long already because nobody empties
+-- it: then one row asks for everything.
+CREATE OR REPLACE FUNCTION tterec.queue_ids(kind text, ids bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    longest CONSTANT bigint := 100000;
+BEGIN
+    IF cardinality(ids) IS NOT DISTINCT FROM 0 OR ids IS NULL THEN
+        RETURN;
+    ELSIF cardinality(ids) > 1000 OR (
+        SELECT max(c.change_id) - min(c.change_id) >= longest FROM tterec.changes c
+    ) THEN
+        PERFORM tterec.queue_everything();
+        RETURN;
+    END IF;
+    INSERT INTO tterec.changes (kind, id) SELECT queue_ids.kind, id FROM unnest(ids) id;
+    -- Ratings change nothing but how popular a book is: they wait until a worker looks.
+    IF queue_ids.kind <> 'interaction' THEN
+        PERFORM pg_notify('tterec_changes', '');
+    END IF;
+END
+$$;
+
+-- The trigger of books, users and ratings. Arguments: the kind, and the column with the id.
+CREATE OR REPLACE FUNCTION tterec.note_changes() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    touched text;
+    changed text;
+    many boolean;
+    ids bigint[];
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        PERFORM tterec.queue_everything();
+        RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN
+        touched := 'new_rows';
+        changed := 'TABLE new_rows';
+    ELSIF TG_OP = 'DELETE' THEN
+        touched := 'old_rows';
+        changed := 'TABLE old_rows';
+    ELSE
+        touched := 'new_rows';
+        changed := '(TABLE new_rows EXCEPT TABLE old_rows)'
+            ' UNION ALL (TABLE old_rows EXCEPT TABLE new_rows)';
+    END IF;
+    EXECUTE format('SELECT count(*) > 10000 FROM (SELECT FROM %I LIMIT 10001) few', touched)
+    INTO many;
+    IF many THEN  -- a load: it is not held up to have its ids sorted
+        PERFORM tterec.queue_everything();
+        RETURN NULL;
+    END IF;
+    EXECUTE format('SELECT array_agg(DISTINCT %I) FROM (%s) c', TG_ARGV[1], changed) INTO ids;
+    PERFORM tterec.queue_ids(TG_ARGV[0], ids);
+    RETURN NULL;
+END
+$$;
+
+-- The trigger of tables under a shop's own queries: which ids those make of its rows is not known.
+CREATE OR REPLACE FUNCTION tterec.note_change_of_source() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM tterec.queue_everything();
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION tterec.queue_everything(), tterec.queue_ids(text, bigint[]),
+    tterec.note_changes(), tterec.note_change_of_source() FROM PUBLIC;
+
+DO $$
+DECLARE
+    noted record;
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_trigger t
+        WHERE t.tgrelid = 'tterec.books'::regclass AND t.tgname = 'tterec_inserted'
+    ) THEN
+        PERFORM tterec.queue_everything();  -- what came before was not noted
+    END IF;
+    FOR noted IN
+        SELECT * FROM (VALUES
+            ('books', 'item', 'book_id'), ('users', 'user', 'user_id'),
+            ('ratings', 'interaction', 'book_id')) AS t (name, kind, id)
+    LOOP
+        -- One trigger with transition tables is for one kind of statement.
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER tterec_inserted AFTER INSERT ON tterec.%1$I'
+            ' REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT'
+            ' EXECUTE FUNCTION tterec.note_changes(%2$L, %3$L)', noted.name, noted.kind, noted.id);
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER tterec_updated AFTER UPDATE ON tterec.%1$I'
+            ' REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT'
+            ' EXECUTE FUNCTION tterec.note_changes(%2$L, %3$L)', noted.name, noted.kind, noted.id);
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER tterec_deleted AFTER DELETE ON tterec.%1$I'
+            ' REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT'
+            ' EXECUTE FUNCTION tterec.note_changes(%2$L, %3$L)', noted.name, noted.kind, noted.id);
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER tterec_truncated AFTER TRUNCATE ON tterec.%1$I'
+            ' FOR EACH STATEMENT'
+            ' EXECUTE FUNCTION tterec.note_changes(%2$L, %3$L)', noted.name, noted.kind, noted.id);
+    END LOOP;
+END
+$$;

@@ -1,0 +1,409 @@
+"""The verb `update`: the live generation follows its sources."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.integration.test_surfaces import assert_same, by_sql
+from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, stored
+from tterec import Recommender, errors, pipeline, updating
+from tterec.database.connection import Connection, Database
+from tterec.records import Progress
+from tterec.store import generations, locks, registry, sources
+from tterec.store.item_updates import Counts
+
+NOTHING = Counts()
+
+
+@pytest.fixture
+def shop(database: Database) -> Database:
+    """A small bookshop with a live generation."""
+    with database.connect() as connection:
+        connection.execute(SHOP)
+    pipeline.train(database, CONFIG)
+    return database
+
+
+@pytest.fixture
+def film_shop(database: Database, tmp_path: Path) -> Database:
+    """A film shop with text ids and a live generation."""
+    with database.connect() as connection:
+        connection.execute(FILMS)
+    files = {name: tmp_path / f"{name}.sql" for name in FILM_FILES}
+    for name, path in files.items():
+        path.write_text(FILM_FILES[name], encoding="utf-8")
+    pipeline.train(database, CONFIG, files)
+    return database
+
+
+def run(database: Database, *statements: str) -> None:
+    with database.connect() as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def one(database: Database, query: str) -> Any:
+    with database.connect() as connection:
+        row = connection.execute(query.encode()).fetchone()
+    return None if row is None else row[0]
+
+
+def all_vectors(connection: Connection) -> list[np.ndarray]:
+    """The live generation's vectors of every kind."""
+    generation = registry.live(connection)
+    assert generation is not None
+    return [
+        stored(connection, kind, generation)
+        for kind in ("item_vectors", "history_vectors", "user_vectors")
+    ]
+
+
+NEW_BOOK = (
+    "INSERT INTO tterec.books (book_id, isbn, title, author, year)"
+    " VALUES (900, '9000000000', 'Book 900', 'Author 1', 1990)"
+)
+
+
+def test_after_training_there_is_nothing_to_do(shop: Database) -> None:
+    with shop.connect() as connection:
+        before = all_vectors(connection)
+    done = updating.update(shop)
+    assert (done.items, done.users, done.recounted) == (NOTHING, NOTHING, 0)
+    with shop.connect() as connection:
+        for one_, other in zip(before, all_vectors(connection), strict=True):
+            np.testing.assert_array_equal(one_, other)
+    assert str(done).startswith(
+        "Generation 1 is up to date: 0 new, 0 changed and 0 deleted items; "
+        "0 new, 0 changed and 0 deleted users; "
+    )
+
+
+def test_another_session_with_other_settings_finds_nothing_either(
+    film_shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers are texts in a digest."""
+    run(film_shop, "UPDATE shop.films SET look = ARRAY[1.0 / 3, 1, minutes / 7.0]")
+    assert updating.update(film_shop).items == Counts(changed=40)
+    monkeypatch.setenv("PGTZ", "Asia/Kathmandu")
+    monkeypatch.setenv("PGOPTIONS", "-c extra_float_digits=-3")
+    done = updating.update(film_shop)
+    assert (done.items, done.users) == (NOTHING, NOTHING)
+
+
+def test_a_new_book_is_recommended_before_its_first_rating(shop: Database) -> None:
+    run(shop, NEW_BOOK)
+    done = updating.update(shop)
+    assert (done.items, done.users, done.recounted) == (Counts(new=1), NOTHING, 1)
+    with shop.connect() as connection, Recommender(shop) as recommender:
+        listed = by_sql(connection, "recommend(%s, %s)", 1, 60)
+        assert "9000000000" in [line["isbn"] for line in listed]
+        assert_same(listed, [asdict(line) for line in recommender.recommend(1, 60)])
+        many = dict(recommender.recommend_many([1, 2], 60))
+        assert_same([asdict(line) for line in many[1]], listed)
+        for asked, expected in (("0000000001", "9000000000"), ("9000000000", "0000000001")):
+            near = by_sql(connection, "similar_books(%s, %s)", asked, 60)
+            assert expected in [line["isbn"] for line in near]
+            assert_same(near, [asdict(line) for line in recommender.similar(asked, 60)])
+        assert "9000000000" in [line.isbn for line in recommender.popular(61)]
+        assert len(by_sql(connection, "popular_books(%s)", 100)) == 61
+    done = updating.update(shop)
+    assert (done.items, done.users, done.recounted) == (NOTHING, NOTHING, 0)
+
+
+def test_a_new_book_is_where_the_item_tower_puts_its_content(shop: Database) -> None:
+    run(
+        shop,
+        "INSERT INTO tterec.books (book_id, isbn, title, author, year)"
+        " SELECT 900 + book_id, 'x' || isbn, title, author, year FROM tterec.books"
+        " WHERE book_id IN (1, 2)",
+    )
+    updating.update(shop)
+    near = one(shop, "SELECT array_agg(isbn) FROM tterec.similar_books('x0000000001', 20)")
+    same_taste = sum(int(isbn[-2:]) % 3 == 1 for isbn in near)
+    assert same_taste >= 15  # its author is that of a third of the books
+
+
+def test_a_rating_of_a_new_book_counts_once_it_is_embedded(shop: Database) -> None:
+    run(shop, NEW_BOOK, "INSERT INTO tterec.users (user_id) VALUES (500)")
+    updating.update(shop)
+    before = one(shop, "SELECT tterec.user_vector(500)::text")
+    run(shop, "INSERT INTO tterec.ratings (user_id, book_id, rating) VALUES (500, 900, 9)")
+    assert one(shop, "SELECT tterec.user_vector(500)::text") != before
+    done = updating.update(shop)
+    assert done.recounted == 1
+    assert one(shop, "SELECT interactions FROM tterec.item_popularity WHERE item_id = 900") == 1
+    counted = "SELECT item_id, interactions, ratings, mean_rating FROM"
+    with shop.connect() as connection:
+        ours = connection.execute(f"{counted} tterec.item_popularity".encode()).fetchall()
+        theirs = connection.execute(f"{counted} tterec.popularity()".encode()).fetchall()
+        assert sorted(ours) == sorted(theirs)
+        scores = connection.execute(
+            "SELECT p.score, q.score FROM tterec.item_popularity p"
+            " JOIN tterec.popularity() q USING (item_id)"
+        ).fetchall()
+    assert max(abs(a - b) for a, b in scores) < 0.01  # the mean of all ratings moved a little
+
+
+def test_a_changed_book_moves_and_keeps_what_was_learned_of_it(shop: Database) -> None:
+    with shop.connect() as connection:
+        items, histories, _ = all_vectors(connection)
+    run(shop, "UPDATE tterec.books SET author = 'Author 2', year = 1999 WHERE book_id = 1")
+    assert updating.update(shop).items == Counts(changed=1)
+    with shop.connect() as connection:
+        after, histories_after, _ = all_vectors(connection)
+    np.testing.assert_array_equal(items[1:], after[1:])
+    np.testing.assert_array_equal(histories[1:], histories_after[1:])
+    assert np.abs(items[0] - after[0]).max() > 1e-4
+    run(shop, "UPDATE tterec.books SET author = 'Author 1', year = 1951 WHERE book_id = 1")
+    updating.update(shop)
+    with shop.connect() as connection:
+        np.testing.assert_allclose(items, all_vectors(connection)[0], atol=1e-6)
+
+
+def test_a_deleted_book_is_gone(shop: Database) -> None:
+    run(shop, "DELETE FROM tterec.books WHERE book_id IN (1, 2, 3)")
+    assert updating.update(shop).items == Counts(deleted=3)
+    for table in ("item_vectors_1", "history_vectors_1", "item_popularity", "item_state"):
+        assert one(shop, f"SELECT count(*) FROM tterec.{table} WHERE item_id < 4") == 0
+    assert updating.update(shop).items == NOTHING
+    with shop.connect() as connection, Recommender(shop) as recommender:
+        many = dict(recommender.recommend_many([1, 2], 60))
+        for user in (1, 2):
+            listed = by_sql(connection, "recommend(%s, %s)", user, 60)
+            assert_same(listed, [asdict(line) for line in recommender.recommend(user, 60)])
+            assert_same([asdict(line) for line in many[user]], listed)
+
+
+def test_profiles_of_new_and_changed_users(shop: Database) -> None:
+    run(
+        shop,
+        "INSERT INTO tterec.users (user_id, location, age) VALUES (500, 'oslo, norway', 30)",
+        "UPDATE tterec.users SET location = 'bonn, germany' WHERE user_id = 1",
+    )
+    assert one(shop, "SELECT source FROM tterec.recommend(500) LIMIT 1") == "popular"
+    assert updating.update(shop).users == Counts(new=1, changed=1)
+    assert one(shop, "SELECT source FROM tterec.recommend(500) LIMIT 1") == "profile"
+    vector = one(shop, "SELECT tterec.user_vector(500)::real[]")
+    expected = pipeline.load_towers(shop).embed_user({"location": "oslo, norway", "age": 30})
+    np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_a_generation_from_before_is_brought_up_to_date_all_the_same(shop: Database) -> None:
+    run(
+        shop,
+        "DELETE FROM tterec.item_state",
+        "DELETE FROM tterec.user_state",
+        "DELETE FROM tterec.item_traits",
+        NEW_BOOK,
+        "DELETE FROM tterec.books WHERE book_id = 1",
+        "DELETE FROM tterec.users WHERE user_id = 1",
+    )
+    done = updating.update(shop)
+    assert done.items == Counts(new=1, changed=59, deleted=1)
+    assert done.users == Counts(changed=89, deleted=1)
+    done = updating.update(shop)
+    assert (done.items, done.users) == (NOTHING, NOTHING)
+
+
+def test_text_ids_get_keys_and_vectors(film_shop: Database) -> None:
+    run(
+        film_shop,
+        "INSERT INTO shop.films (code, title, studio, genres, premiere, look)"
+        " VALUES ('film-new', 'Film new', 'Studio 1', ARRAY['genre 1'], '1999-01-01', '{1,1,1}')",
+        "INSERT INTO shop.members VALUES ('newcomer', '1990-01-01', true)",
+        "UPDATE shop.films SET minutes = 200, premiere = '2001-01-01' WHERE code = 'film-3'",
+        "DELETE FROM shop.views WHERE film = 'film-4'",
+        "DELETE FROM shop.films WHERE code = 'film-4'",
+    )
+    done = updating.update(film_shop)
+    assert done.items == Counts(new=1, changed=1, deleted=1)
+    assert done.users == Counts(new=1)
+    listed = one(film_shop, "SELECT array_agg(isbn) FROM tterec.recommend('member-1', 60, false)")
+    assert "film-new" in listed
+    assert "film-4" not in listed
+    assert one(film_shop, "SELECT source FROM tterec.recommend('newcomer') LIMIT 1") == "profile"
+
+
+def test_a_column_of_another_type_is_named_and_refused(film_shop: Database) -> None:
+    with film_shop.connect() as connection:
+        current = sources.current_queries(connection)
+        assert current is not None
+        body = current.items.replace("minutes", "minutes::text AS minutes")
+        changed = sources.Queries(current.interactions, current.users, body)
+        sources.set_sources(connection, changed)
+    with pytest.raises(
+        errors.SourceError, match=r"items\.minutes was number in generation 1 and is text now"
+    ):
+        updating.update(film_shop)
+
+
+def test_without_a_live_generation_the_next_command_is_named(database: Database) -> None:
+    with pytest.raises(errors.NoActiveModel, match="run: tterec train"):
+        updating.update(database)
+
+
+def test_two_updates_do_not_run_at_once(shop: Database) -> None:
+    with shop.connect(autocommit=True) as connection:
+        locks.hold_update(connection)
+        with pytest.raises(errors.Busy, match="another update is running"):
+            updating.update(shop)
+    updating.update(shop)
+
+
+def many_books(count: int) -> str:
+    return (
+        "INSERT INTO tterec.books (book_id, isbn, title)"
+        f" SELECT 1000 + n, 'new-' || n, 'Book ' || n FROM generate_series(1, {count}) n"
+    )
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def test_what_was_interrupted_goes_on_where_it_was(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updating, "BATCH", 10)
+    run(shop, many_books(40))
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "update items" and progress.done == 20:
+            raise Stop
+
+    with pytest.raises(Stop):
+        updating.update(shop, stop)
+    assert one(shop, "SELECT count(*) FROM tterec.item_vectors_1") == 80
+    assert updating.update(shop).items == Counts(new=20)
+    assert updating.update(shop).items == NOTHING
+
+
+def test_it_starts_over_when_another_generation_becomes_live(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = pipeline.train(shop, CONFIG, promote=False).generation
+    monkeypatch.setattr(updating, "BATCH", 10)
+    run(shop, many_books(40))
+    said: list[str] = []
+    promoted = threading.Event()
+
+    def promote(progress: Progress) -> None:
+        if progress.message:
+            said.append(progress.message)
+        if progress.stage == "update items" and progress.done == 20 and not promoted.is_set():
+            promoted.set()
+            pipeline.models_promote(shop, second)
+
+    done = updating.update(shop, promote)
+    assert done.generation == second
+    assert done.items == Counts(new=40)
+    assert said == ["Generation 1 is no longer live; starting over."]
+
+
+def test_readers_are_not_held_up(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a batch that has written everything, another session still gets its list at once."""
+    run(shop, many_books(5), "UPDATE tterec.books SET year = 1980 WHERE book_id <= 50")
+    refresh, lists = updating.Generation.refresh_items, []
+
+    def slowly(self: Any, connection: Connection, ids: list[int]) -> Counts:
+        done = refresh(self, connection, ids)
+        with shop.connect() as reader:
+            reader.execute("SET statement_timeout = '2s'")
+            lists.append(by_sql(reader, "recommend(%s, %s)", 1, 10))
+        return done
+
+    monkeypatch.setattr(updating.Generation, "refresh_items", slowly)
+    updating.update(shop)
+    assert [len(found) for found in lists] == [10]
+
+
+def everything_named(database: Database, text: str) -> list[str]:
+    """Every column of every table of the schema that has this text or number in some row."""
+    found = []
+    with database.connect() as connection:
+        columns = connection.execute(
+            "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a"
+            " ON a.attrelid = c.oid WHERE c.relnamespace = 'tterec'::regnamespace"
+            " AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped"
+        ).fetchall()
+        for table, column in columns:
+            query = (
+                f'SELECT EXISTS (SELECT FROM tterec."{table}"'
+                f" WHERE \"{column}\"::text ~ '(^|[^0-9.]){text}([^0-9]|$)')"
+            )
+            if connection.execute(query.encode()).fetchone() == (True,):
+                found.append(f"{table}.{column}")
+    return sorted(found)
+
+
+def test_nothing_is_left_of_a_deleted_user(shop: Database) -> None:
+    user = 7_654_321
+    run(
+        shop,
+        f"INSERT INTO tterec.users VALUES ({user}, 'lima, peru', 30)",
+        f"INSERT INTO tterec.ratings SELECT {user}, b, 8 FROM generate_series(1, 5) b",
+        "INSERT INTO tterec.rejected_rows (file, line, reason, raw, raw_md5) VALUES"
+        f" ('r.csv', 2, 'no', '{user},0000000001,77', 'a'),"
+        f" ('r.csv', 3, 'no', '12,x,{user}0', 'b'),"
+        f" ('u.csv', 4, 'no', '\"{user}\";\"lima\";\"x\"', 'c')",
+    )
+    pipeline.train(shop, CONFIG)
+    pipeline.train(shop, CONFIG, promote=False)
+    pipeline.train(shop, CONFIG)
+    updating.update(shop)
+    assert "user_vectors_4.user_id" in everything_named(shop, str(user))
+    run(shop, f"DELETE FROM tterec.users WHERE user_id = {user}")
+    done = updating.update(shop)
+    assert done.users == Counts(deleted=1)
+    assert everything_named(shop, str(user)) == []
+    assert one(shop, "SELECT array_agg(line) FROM tterec.rejected_rows") == [3]
+    listed = {info.generation: info.forgotten_users for info in pipeline.models_list(shop)}
+    assert listed == {1: 0, 2: 1, 3: 1, 4: 1}
+    assert pipeline.models_show(shop, 4)["forgotten_users"] == 1
+
+
+def test_nothing_is_left_of_a_user_with_a_text_id(film_shop: Database) -> None:
+    run(
+        film_shop,
+        "INSERT INTO shop.views (member, film, stars) VALUES ('only-views', 'film-1', 5)",
+    )
+    updating.update(film_shop)
+    assert one(film_shop, "SELECT count(*) FROM tterec.user_keys WHERE key = 'only-views'") == 1
+    number = one(film_shop, "SELECT user_id FROM tterec.user_keys WHERE key = 'member-9'")
+    run(film_shop, "DELETE FROM shop.members WHERE name = 'member-9'")
+    updating.update(film_shop)  # still there by what they watched
+    assert one(film_shop, "SELECT source FROM tterec.recommend('member-9') LIMIT 1") == "history"
+    run(film_shop, "DELETE FROM shop.views WHERE member IN ('member-9', 'only-views')")
+    updating.update(film_shop)
+    with film_shop.connect() as connection:
+        keys = connection.execute("SELECT key FROM tterec.user_keys").fetchall()
+        known = connection.execute(
+            "SELECT user_id FROM tterec.user_vectors_1 UNION SELECT user_id FROM tterec.user_state"
+        ).fetchall()
+    assert not {("member-9",), ("only-views",)} & set(keys)
+    assert (number,) not in known
+    assert pipeline.models_list(film_shop)[0].forgotten_users == 1
+
+
+def test_a_user_who_came_after_the_training_is_not_counted(shop: Database) -> None:
+    run(shop, "INSERT INTO tterec.users VALUES (500, 'lima, peru', 30)")
+    updating.update(shop)
+    run(shop, "DELETE FROM tterec.users WHERE user_id = 500")
+    assert updating.update(shop).users == Counts(deleted=1)
+    assert pipeline.models_list(shop)[0].forgotten_users == 0
+
+
+def test_prune_clears_what_a_generation_knew(shop: Database) -> None:
+    pipeline.train(shop, CONFIG)
+    pipeline.train(shop, CONFIG)
+    pipeline.models_prune(shop)
+    for table in ("item_state", "user_state", "item_popularity"):
+        assert one(shop, f"SELECT min(generation) FROM tterec.{table}") == 2
+    with shop.connect() as connection:
+        assert generations.rollback(connection) == 2

@@ -1,0 +1,52 @@
+"""`tterec worker`: the live generation follows its sources as they change."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from tterec.cli.options import database_option
+from tterec.cli.progress import progress_on_stderr
+
+
+@click.command("worker")
+@click.option("--once", is_flag=True, help="Do what is queued and end; for cron.")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=5.0,
+    show_default=True,
+    help="How often to look when nothing wakes it.",
+)
+@database_option
+def command(*, once: bool, poll: float, database_url: str | None) -> None:
+    """Keep the live generation up to date as books and users come, change and go.
+
+    Triggers queue every change; a new book is recommended within a second of its commit. Start as
+    many workers as you like: they share the queue. Ctrl-C or SIGTERM ends one; what it had not
+    finished stays queued.
+
+    \b
+    Examples:
+      tterec worker
+      tterec worker --once
+    """
+    from tterec import working
+    from tterec.database.connection import Database
+
+    def stop(_: int, __: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    database = Database.resolve(database_url)
+    try:
+        with progress_on_stderr() as progress:
+            done = working.work(database, once=once, poll=poll, progress=progress)
+    except KeyboardInterrupt:
+        click.echo("Stopped.", err=True)
+        return
+    click.echo(f"Done: {done}")

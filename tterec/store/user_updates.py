@@ -1,0 +1,120 @@
+"""Users of a live generation: written anew, or forgotten in every table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from tterec.database.connection import Connection
+from tterec.records import FeatureTable
+from tterec.store import locks, registry, vector_tables
+from tterec.store.differences import LiveSources, present
+
+
+def keep_digests(connection: Connection, generation: int, table: FeatureTable) -> None:
+    """Store what the users' rows are now. Call it before their vectors are written: who has none
+    yet came after the training."""
+    assert table.digests is not None
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO tterec.user_state (generation, user_id, digest, learned)"
+            " SELECT %s, id, digest, EXISTS (SELECT FROM {} v WHERE v.user_id = id)"
+            " FROM unnest(%s::bigint[], %s::uuid[]) AS g (id, digest)"
+            " ON CONFLICT (generation, user_id) DO UPDATE SET digest = excluded.digest"
+        ).format(vector_tables.table("user_vectors", generation)),
+        (generation, table.ids.tolist(), [row.tobytes().hex() for row in table.digests]),
+    )
+
+
+def without_row(
+    connection: Connection, generation: int, live: LiveSources, ids: Sequence[int]
+) -> list[int]:
+    """Of users who are not in the users query, those who are in no source at all.
+
+    The others lose their profile, and stay known by their interactions.
+    """
+    rows = connection.execute(
+        f"SELECT id FROM unnest(%s::bigint[]) id WHERE NOT {present(live, 'id')}".encode(),
+        (list(ids),),
+    ).fetchall()
+    gone = [int(row[0]) for row in rows]
+    stay = sorted(set(ids) - set(gone))
+    connection.execute(
+        sql.SQL("DELETE FROM {} WHERE user_id = ANY (%s)").format(
+            vector_tables.table("user_vectors", generation)
+        ),
+        (stay,),
+    )
+    connection.execute(
+        "UPDATE tterec.user_state SET digest = '00000000-0000-0000-0000-000000000000'"
+        " WHERE generation = %s AND user_id = ANY (%s)",
+        (generation, stay),
+    )
+    return gone
+
+
+def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int:
+    """Remove these users from every table; how many of them any generation knew.
+
+    Each generation that learned from them counts them.
+    """
+    if not ids:
+        return 0
+    given = {"ids": list(ids)}
+    # As prune does: first the registry's rows, then the tables, which then stay.
+    connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
+    known = connection.execute(
+        "WITH gone AS (DELETE FROM tterec.user_state WHERE user_id = ANY (%(ids)s)"
+        "  RETURNING generation, user_id, learned),"
+        " counted AS (UPDATE tterec.models m SET forgotten_users = forgotten_users + g.count"
+        "  FROM (SELECT generation, count(*) FROM gone WHERE learned GROUP BY generation) g"
+        "  WHERE m.generation = g.generation)"
+        " SELECT DISTINCT user_id FROM gone",
+        given,
+    ).fetchall()
+    found = {int(row[0]) for row in known}
+    for generation in vector_tables.generations_with_tables(connection):
+        rows = connection.execute(
+            sql.SQL("DELETE FROM {} WHERE user_id = ANY (%(ids)s) RETURNING user_id").format(
+                vector_tables.table("user_vectors", generation)
+            ),
+            given,
+        ).fetchall()
+        found |= {int(row[0]) for row in rows}
+    connection.execute(
+        "DELETE FROM tterec.changes WHERE kind = 'user' AND change_id IN"
+        " (SELECT change_id FROM tterec.changes WHERE kind = 'user' AND id = ANY (%(ids)s)"
+        "  FOR UPDATE SKIP LOCKED)",
+        given,
+    )
+    if live.user.is_text:
+        connection.execute("DELETE FROM tterec.user_keys WHERE user_id = ANY (%(ids)s)", given)
+    else:
+        # A line that was not loaded names a user in one of its fields; which one, nobody knows.
+        alternatives = "|".join(str(id_) for id_ in ids)
+        connection.execute(
+            "DELETE FROM tterec.rejected_rows WHERE raw ~ %s",
+            (rf"(^|[,;])\s*\"?\s*0*({alternatives})\s*\"?\s*([,;]|\s*$)",),
+        )
+    return len(found)
+
+
+def orphaned_keys(connection: Connection, live: LiveSources) -> list[int]:
+    """Users with a text id that is in no source any more.
+
+    None while another shop's users may be served again, or are being read for a training.
+    """
+    if not live.user.is_text or locks.training_runs(connection):
+        return []
+    others = [
+        one
+        for one in registry.list_generations(connection)
+        if one.status == "ready" and registry.queries(connection, one.generation) != live.queries
+    ]
+    if others:
+        return []
+    rows = connection.execute(
+        f"SELECT k.user_id FROM tterec.user_keys k WHERE NOT {present(live, 'k.user_id')}".encode()
+    ).fetchall()
+    return [int(row[0]) for row in rows]

@@ -1,0 +1,194 @@
+"""The verb `worker`: the live generation follows its sources as they change.
+
+Triggers queue what changes in `tterec.changes` and wake whoever listens. A worker takes some rows
+of the queue, locks the ids that they name, reads these anew, embeds and writes them, and deletes
+the rows, all in one transaction: a worker that dies leaves the queue as it was, and of two with
+the same id, the second reads what the first could not have seen yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tterec import errors
+from tterec.database import schema
+from tterec.database.connection import Connection, Database
+from tterec.records import Progress, ProgressCallback, ignore
+from tterec.store import base_tables, change_queue, locks, notices, registry
+from tterec.store.batches import Superseded, batch
+from tterec.store.item_updates import Counts
+from tterec.updating import Generation, follow
+
+BATCH = 100
+"""Rows of the queue that are taken at once: others wait for no more than these."""
+POLL_SECONDS = 5.0
+"""How often the queue is looked at when nothing wakes the worker: ratings do not."""
+_LONGEST_WAIT = 30.0
+_REST = 10
+"""Where changes are not noted, a worker rests this many times as long as a comparison took."""
+
+
+@dataclass
+class Worked:
+    """What a worker has done: rows of items and users, and updates of everything."""
+
+    items: int = 0
+    users: int = 0
+    updates: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.items:,} item{'s' * (self.items != 1)}, "
+            f"{self.users:,} user{'s' * (self.users != 1)}, "
+            f"{self.updates:,} update{'s' * (self.updates != 1)} of everything"
+        )
+
+
+def work(
+    database: Database,
+    *,
+    once: bool = False,
+    poll: float = POLL_SECONDS,
+    progress: ProgressCallback = ignore,
+) -> Worked:
+    """Empty the queue, and go on for ever; with `once`, until it is empty.
+
+    When the database goes away, or refuses a batch, it is tried again, later and later. With
+    `once`, what goes wrong is raised instead, and so is NoActiveModel. It ends by an exception
+    (KeyboardInterrupt): what was not committed stays in the queue.
+    """
+    done, wait = Worked(), 1.0
+    say = _sayer(progress)
+    while True:
+        start = time.monotonic()
+        try:
+            with database.connect(autocommit=True) as connection:
+                schema.require_current(connection)
+                worker = _Worker(connection, done, say)
+                if once:
+                    worker.catch_up()
+                    return done
+                worker.run(poll)
+        except errors.TterecError as error:
+            if once or isinstance(error, errors.SchemaOutdated):
+                raise
+            if time.monotonic() - start > _LONGEST_WAIT:
+                wait = 1.0
+            say(f"{error}; trying again in {wait:.0f} s")
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+
+def _sayer(progress: ProgressCallback) -> Callable[[str], None]:
+    return lambda text: progress(Progress("worker", message=text))
+
+
+class _Worker:
+    """One connection's work."""
+
+    def __init__(self, connection: Connection, done: Worked, say: Callable[[str], None]) -> None:
+        self._connection, self._done, self._say = connection, done, say
+        self._generation: Generation | None = None
+        self._stale = False  # the sources may return other columns now
+        self._noted = True
+        self._compared = 0.0  # seconds that the last comparison of everything took
+
+    def run(self, poll: float) -> None:
+        """Work until the connection breaks."""
+        notices.listen(self._connection)
+        told = None
+        while True:
+            state = "Following the changes."
+            if registry.live(self._connection) is None:
+                state = "No generation is live; waiting for: tterec train"
+            if state != told:
+                self._say(state)
+                told = state
+            if registry.live(self._connection) is not None:
+                self._current().load()  # before somebody waits for it
+                self.catch_up()
+            rest = poll if self._noted else max(poll, _REST * self._compared)
+            notices.wait(self._connection, rest)
+
+    def catch_up(self) -> None:
+        """Do what is queued, and compare everything where changes are not noted."""
+        self._empty()
+        if not self._noted:
+            self._follow_everything()
+
+    def _empty(self) -> None:
+        """Do what is queued, until nothing is that this worker may take."""
+        while True:
+            generation = self._current()
+            if change_queue.wants_everything(self._connection) and self._follow_everything():
+                continue
+            if generation.live.default:
+                if not self._batch(generation):
+                    return
+            # The ids that the triggers of tterec's own tables note need not be this shop's.
+            elif not (change_queue.names_any(self._connection) and self._follow_everything()):
+                return
+
+    def _current(self) -> Generation:
+        """The live generation. Where it is new, its sources are watched from now on."""
+        number = registry.live(self._connection)
+        if number is None:
+            raise errors.NoActiveModel
+        before = self._generation
+        if before is None or self._stale or before.number != number:
+            self._generation = Generation(self._connection, number, before)
+            self._stale = False
+            if not self._generation.live.default:
+                self._watch()
+        assert self._generation is not None
+        return self._generation
+
+    def _watch(self) -> None:
+        watched = base_tables.watch(self._connection)
+        if watched.unnoted and self._noted:
+            self._say(
+                f"The changes of {', '.join(watched.unnoted)} cannot be noted by this role; "
+                "everything is compared from time to time instead."
+            )
+        self._noted = not watched.unnoted
+
+    def _batch(self, generation: Generation) -> bool:
+        """Do one batch of the queue; whether there was any."""
+        try:
+            with batch(self._connection, generation.number) as transaction:
+                taken = change_queue.take(self._connection, BATCH)
+                if not taken.change_ids:
+                    return False
+                touched = sorted(taken.items | taken.rated)
+                locks.await_rows(self._connection, "items", touched)
+                if taken.items:
+                    generation.refresh_items(self._connection, sorted(taken.items))
+                    transaction.items = True
+                if touched:
+                    generation.recount(self._connection, touched)
+                if taken.users:
+                    generation.refresh_users(self._connection, sorted(taken.users))
+                change_queue.remove(self._connection, taken.change_ids)
+        except Superseded:
+            return True
+        self._done.items += len(taken.items)
+        self._done.users += len(taken.users)
+        return True
+
+    def _follow_everything(self) -> bool:
+        """Update everything, unless another process does; whether it was done."""
+        if not locks.try_update(self._connection):
+            return False
+        try:
+            start = time.monotonic()
+            done = follow(self._connection, before=self._generation)
+            self._compared = time.monotonic() - start
+        finally:
+            locks.release_update(self._connection)
+        self._stale = True
+        self._done.updates += 1
+        if (done.items, done.users) != (Counts(), Counts()):
+            self._say(str(done))
+        return True
