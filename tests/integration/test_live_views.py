@@ -139,7 +139,7 @@ def test_an_older_snapshot_sees_none_rather_than_another_generations(database: D
 def test_a_reader_holds_a_promotion_but_not_other_readers(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_MOST_WAITS", 3)
+    monkeypatch.setattr(locks, "PROMOTION_TIMEOUT", "1500ms")
     with (
         database.connect(autocommit=True) as connection,
         database.connect() as reader,
