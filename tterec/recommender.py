@@ -87,10 +87,7 @@ class Recommender:
         _check_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
-            user_id = pgvector.user_ids(connection, [user])[0]
-            history = NO_HISTORY
-            if user_id is not None:
-                history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
+            user_id, history = _known(connection, user)
             excluded = history.item_ids if exclude_rated else NO_ITEMS
             among = pgvector.among(connection, filters)
 
@@ -217,7 +214,8 @@ class Recommender:
     def _explained(self, user: User, isbn: str) -> explaining.Explained | None:
         def work(connection: Connection) -> explaining.Explained | None:
             item_id = _item_id(connection, isbn)
-            return explaining.explain(connection, pgvector.user_ids(connection, [user])[0], item_id)
+            user_id, history = _known(connection, user)
+            return explaining.explain(connection, user_id, history, item_id)
 
         return self._ask(work)
 
@@ -299,6 +297,14 @@ class Recommender:
 def _check_k(k: int) -> None:
     if k < 0:
         raise errors.InvalidArgument(f"k = {k} is negative; ask for 0 or more books")
+
+
+def _known(connection: Connection, user: User) -> tuple[int | None, History]:
+    """The id of a user, None for a name that nobody has, and their history."""
+    user_id = pgvector.user_ids(connection, [user])[0]
+    if user_id is None:
+        return None, NO_HISTORY
+    return user_id, pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
 
 
 def _item_id(connection: Connection, isbn: str) -> int:

@@ -1,11 +1,10 @@
 -- What other programs call. The caller's rights apply (SECURITY INVOKER), nothing is written, and
 -- the caller's settings are as before on return. What the filters mean stands in 025_filters.sql.
 
-CREATE OR REPLACE FUNCTION tterec.recommend(
-    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true,
-    only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
-    publisher text DEFAULT NULL, min_year int DEFAULT NULL, max_year int DEFAULT NULL,
-    min_ratings int DEFAULT NULL, strategy text DEFAULT NULL)
+-- The list of a user with this history; user_id is NULL where the user has no number.
+CREATE OR REPLACE FUNCTION tterec.recommend_after(
+    user_id bigint, items bigint[], ratings real[], k int, exclude_rated boolean, filters jsonb,
+    strategy text)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -13,39 +12,46 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     wanted int := tterec.checked_k(k);
-    seen record;
     embedded record;
-    excluded bigint[] := '{}';
-    filters jsonb;
+    excluded bigint[] := CASE WHEN exclude_rated IS DISTINCT FROM false THEN items ELSE '{}' END;
 BEGIN
-    IF num_nonnulls(only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings) > 0
-    THEN
-        filters := tterec.filters(
-            only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
-    END IF;
-    SELECT h.items, h.ratings INTO seen FROM tterec.history(recommend.user_id) h;
-    IF exclude_rated IS DISTINCT FROM false THEN
-        excluded := seen.items;
-    END IF;
-    -- Strategies are dispatched from here: each takes user_id, wanted, excluded, filters and seen.
+    -- Strategies are dispatched from here: each takes wanted, excluded and filters.
     IF strategy IS NOT NULL THEN
         RAISE EXCEPTION 'there is no strategy %', strategy
             USING ERRCODE = 'invalid_parameter_value',
                 HINT = 'Leave it out: what is known of the user decides';
     END IF;
-    SELECT * INTO embedded FROM tterec.embed(recommend.user_id, seen.items, seen.ratings);
+    SELECT * INTO embedded FROM tterec.embed(user_id, items, ratings);
     IF embedded.vector IS NULL THEN
         RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded, filters);
     ELSIF embedded.history > 0 THEN
         RETURN QUERY SELECT * FROM tterec.ranked(
-            embedded.generation, embedded.vector, wanted, excluded, seen.items,
-            seen.ratings, embedded.ef_search, filters);
+            embedded.generation, embedded.vector, wanted, excluded, items, ratings,
+            embedded.ef_search, filters);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
             embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile',
             filters);
     END IF;
 END
+$$;
+
+CREATE OR REPLACE FUNCTION tterec.recommend(
+    user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true,
+    only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
+    publisher text DEFAULT NULL, min_year int DEFAULT NULL, max_year int DEFAULT NULL,
+    min_ratings int DEFAULT NULL, strategy text DEFAULT NULL)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE sql STABLE ROWS 10
+AS $$
+    SELECT r.*
+    FROM tterec.history(user_id) h, LATERAL tterec.recommend_after(
+        user_id, h.items, h.ratings, k, exclude_rated,
+        CASE WHEN num_nonnulls(only_isbns, without_isbns, author, publisher, min_year, max_year,
+            min_ratings) > 0 THEN tterec.filters(only_isbns, without_isbns, author, publisher,
+            min_year, max_year, min_ratings) END,
+        strategy) r
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(
@@ -61,8 +67,13 @@ RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
-    SELECT * FROM tterec.recommend(tterec.user_id_of(user_id), k, exclude_rated, only_isbns,
-        without_isbns, author, publisher, min_year, max_year, min_ratings, strategy)
+    SELECT r.*
+    FROM tterec.history(tterec.user_id_of(user_id)) h, LATERAL tterec.recommend_after(
+        tterec.user_id_of(user_id), h.items, h.ratings, k, exclude_rated,
+        CASE WHEN num_nonnulls(only_isbns, without_isbns, author, publisher, min_year, max_year,
+            min_ratings) > 0 THEN tterec.filters(only_isbns, without_isbns, author, publisher,
+            min_year, max_year, min_ratings) END,
+        strategy) r
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(
