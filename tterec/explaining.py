@@ -12,7 +12,7 @@ from tterec.database.connection import Connection
 from tterec.ranking import exact
 from tterec.records import Contribution
 from tterec.retrieval import evidence, pgvector
-from tterec.retrieval.pgvector import NO_HISTORY, LiveModel
+from tterec.retrieval.pgvector import History, LiveModel
 
 _PROFILE = -1
 
@@ -25,18 +25,21 @@ class Explained:
     parts: list[Contribution]
 
 
-def explain(connection: Connection, user_id: int | None, item_id: int) -> Explained | None:
-    """The score of an item for a user; None where one of them has no vector."""
+def explain(
+    connection: Connection, user_id: int | None, history: History, item_id: int
+) -> Explained | None:
+    """The score of an item for a user with this history; None where one of them has no vector."""
     model = pgvector.live_model(connection)
     embedding = None if model is None else pgvector.item_vector(connection, model, item_id)
-    if model is None or embedding is None or user_id is None:
+    if model is None or embedding is None:
         return None
-    history = pgvector.histories(connection, [user_id]).get(user_id, NO_HISTORY)
     items, ratings = history.item_ids[: model.max_history], history.ratings[: model.max_history]
     vectors = pgvector.history_vectors(connection, model, items) if len(items) else {}
     known = np.array([item in vectors for item in items.tolist()], dtype=bool)
     matrix = np.array([vectors[item] for item in items[known].tolist()]).reshape(-1, model.dim)
-    profile = pgvector.profiles(connection, model, [user_id]).get(user_id)
+    profile = None
+    if user_id is not None:
+        profile = pgvector.profiles(connection, model, [user_id]).get(user_id)
     vector, source = assemble.embed(model, profile, matrix, ratings[known])
     if vector is None:
         return None
@@ -90,7 +93,7 @@ def _parts(
     sums = np.bincount(places, weights=amounts, minlength=len(distinct))
     last = np.where(distinct == _PROFILE, np.iinfo(np.int64).max, distinct)
     order = np.lexsort((last, -sums))
-    shown = pgvector.shown(connection, distinct[distinct != _PROFILE])
+    shown = pgvector.listed(connection, distinct[distinct != _PROFILE])
     parts = []
     for rank, row in enumerate(order.tolist(), start=1):
         item_id, amount = int(distinct[row]), float(sums[row])

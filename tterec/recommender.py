@@ -236,7 +236,8 @@ class Recommender:
     def _explained(self, user: User, isbn: str) -> explaining.Explained | None:
         def work(connection: Connection) -> explaining.Explained | None:
             item_id = _item_id(connection, isbn)
-            return explaining.explain(connection, pgvector.user_ids(connection, [user])[0], item_id)
+            user_id, history = pgvector.known(connection, [user])[0]
+            return explaining.explain(connection, user_id, history, item_id)
 
         return self._ask(work)
 

@@ -1,20 +1,20 @@
 -- Why a book stands where it stands: its score for a user, and what that is made of.
 
--- The score that tterec.recommend orders the book by, whether or not the user has met it. NULL
--- where the user or the book has no vector.
-CREATE OR REPLACE FUNCTION tterec.score(user_id bigint, isbn text) RETURNS real
+-- The score that tterec.recommend orders the book by for a user with this history, whether or not
+-- the book is in it. NULL where the user or the book has no vector.
+CREATE OR REPLACE FUNCTION tterec.score_after(
+    user_id bigint, items bigint[], ratings real[], book text)
+RETURNS real
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = score.isbn);
-    seen record;
+    asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = book);
     embedded record;
     model record;
     found real;
 BEGIN
-    SELECT h.items, h.ratings INTO seen FROM tterec.history(score.user_id) h;
-    SELECT * INTO embedded FROM tterec.embed(score.user_id, seen.items, seen.ratings);
+    SELECT * INTO embedded FROM tterec.embed(user_id, items, ratings);
     IF embedded.vector IS NULL THEN
         RETURN NULL;
     END IF;
@@ -38,12 +38,18 @@ BEGIN
             $text$, embedded.generation)
         INTO found
         USING embedded.vector, asked,
-            tterec.heard(embedded.generation, model.ranker, seen.items[1:model.max_history],
-                seen.ratings[1:model.max_history]),
+            tterec.heard(embedded.generation, model.ranker, items[1:model.max_history],
+                ratings[1:model.max_history]),
             (model.ranker ->> 'similarity_weight')::float8;
     END IF;
     RETURN found;
 END
+$$;
+
+CREATE OR REPLACE FUNCTION tterec.score(user_id bigint, isbn text) RETURNS real
+LANGUAGE sql STABLE
+AS $$
+    SELECT tterec.score_after(user_id, h.items, h.ratings, isbn) FROM tterec.history(user_id) h
 $$;
 
 COMMENT ON FUNCTION tterec.score(bigint, text) IS
@@ -51,7 +57,10 @@ COMMENT ON FUNCTION tterec.score(bigint, text) IS
 
 CREATE OR REPLACE FUNCTION tterec.score(user_id text, isbn text) RETURNS real
 LANGUAGE sql STABLE
-AS $$ SELECT tterec.score(tterec.user_id_of(user_id), isbn) $$;
+AS $$
+    SELECT tterec.score_after(tterec.user_id_of(user_id), h.items, h.ratings, isbn)
+    FROM tterec.history_of_name(user_id) h
+$$;
 
 COMMENT ON FUNCTION tterec.score(text, text) IS
     'The score of a book for a user with a text id. Example: SELECT tterec.score(''anna'', ''0439064864'')';
@@ -73,7 +82,8 @@ $$;
 -- where the generation's vectors are unit vectors; the length is the sum's inner product with the
 -- user's vector. Evidence is linear in the books met; what a trait of several books adds is split
 -- in proportion to how much each of them counts.
-CREATE OR REPLACE FUNCTION tterec.contributions(user_id bigint, book text)
+CREATE OR REPLACE FUNCTION tterec.explain_after(
+    user_id bigint, items bigint[], ratings real[], book text)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, rating real, contribution real)
 LANGUAGE plpgsql STABLE ROWS 100
@@ -81,36 +91,35 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = book);
-    seen record;
     embedded record;
     model record;
     profile @extension@.vector;
     met @extension@.sparsevec;
     evidence text := '';
 BEGIN
-    SELECT h.items, h.ratings INTO seen FROM tterec.history(contributions.user_id) h;
-    SELECT * INTO embedded FROM tterec.embed(contributions.user_id, seen.items, seen.ratings);
+    SELECT * INTO embedded FROM tterec.embed(explain_after.user_id, items, ratings);
     IF embedded.vector IS NULL THEN
         RETURN;
     END IF;
     SELECT m.ranker, m.normalised, m.history_weights, m.default_profile,
-        seen.items[1:m.max_history] AS items, seen.ratings[1:m.max_history] AS ratings
+        explain_after.items[1:m.max_history] AS items,
+        explain_after.ratings[1:m.max_history] AS ratings
     INTO model
     FROM tterec.models m WHERE m.generation = embedded.generation;
     EXECUTE format('SELECT embedding FROM tterec.user_vectors_%s WHERE user_id = $1',
         embedded.generation)
-    INTO profile USING contributions.user_id;
+    INTO profile USING explain_after.user_id;
     IF embedded.history = 0 OR model.ranker IS NULL THEN
         model.ranker := '{"similarity_weight": 1}';
     ELSE
         met := tterec.heard(embedded.generation, model.ranker, model.items, model.ratings);
         evidence := format($text$
             , speakers AS MATERIALIZED (
-                SELECT DISTINCT ON (e.place) e.item_id, e.place, e.traits,
+                SELECT DISTINCT ON (e.item_id) e.item_id, e.place, e.traits,
                     coalesce(o.rating::float8 / 10, $9) AS voice
                 FROM unnest($2, $3) WITH ORDINALITY AS o (item_id, rating, n)
                     JOIN tterec.item_evidence_%1$s e ON e.item_id = o.item_id
-                ORDER BY e.place, o.n
+                ORDER BY e.item_id, o.n
             ), shares AS (
                 SELECT item_id, place, 1::float8 AS share FROM speakers
                 UNION ALL
@@ -169,7 +178,11 @@ CREATE OR REPLACE FUNCTION tterec.explain(user_id bigint, isbn text)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, rating real, contribution real)
 LANGUAGE sql STABLE ROWS 100
-AS $$ SELECT * FROM tterec.contributions(user_id, isbn) $$;
+AS $$
+    SELECT e.*
+    FROM tterec.history(user_id) h,
+        LATERAL tterec.explain_after(user_id, h.items, h.ratings, isbn) e
+$$;
 
 COMMENT ON FUNCTION tterec.explain(bigint, text) IS
     'The user''s own books that a score comes from. Example: SELECT * FROM tterec.explain(123, ''0439064864'')';
@@ -178,7 +191,11 @@ CREATE OR REPLACE FUNCTION tterec.explain(user_id text, isbn text)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, rating real, contribution real)
 LANGUAGE sql STABLE ROWS 100
-AS $$ SELECT * FROM tterec.contributions(tterec.user_id_of(user_id), isbn) $$;
+AS $$
+    SELECT e.*
+    FROM tterec.history_of_name(user_id) h, LATERAL tterec.explain_after(
+        tterec.user_id_of(user_id), h.items, h.ratings, isbn) e
+$$;
 
 COMMENT ON FUNCTION tterec.explain(text, text) IS
     'The same for a user with a text id. Example: SELECT * FROM tterec.explain(''anna'', ''0439064864'')';

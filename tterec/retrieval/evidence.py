@@ -70,11 +70,14 @@ def considered(
 def met_places(
     connection: Connection, model: LiveModel, met: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Of the items met, those of the second stage: ids (m,), places (m,), and each one's traits."""
+    """Of the items met, those of the second stage: ids (m,), places (m,), and each one's traits.
+
+    The place is -1 of an item that came after the training.
+    """
     rows = pgvector.query(connection, "met_places", model, met=met.tolist()).fetchall()
     return (
         np.array([row[0] for row in rows], dtype=np.int64),
-        np.array([row[1] for row in rows], dtype=np.int64) - 1,
+        np.array([row[1] or 0 for row in rows], dtype=np.int64) - 1,
         [np.array(row[2], dtype=np.int64) - 1 for row in rows],
     )
 

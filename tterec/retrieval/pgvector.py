@@ -247,9 +247,11 @@ def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]
     return [(isbn, item) for isbn, item in query(connection, "books", isbns=list(isbns))]
 
 
-def shown(connection: Connection, item_ids: NDArray[np.int64]) -> dict[int, tuple[str, str | None]]:
+def listed(
+    connection: Connection, item_ids: NDArray[np.int64]
+) -> dict[int, tuple[str, str | None]]:
     """ISBN and title of each item that is in the catalogue."""
-    rows = query(connection, "shown", item_ids=item_ids.tolist()).fetchall()
+    rows = query(connection, "listed", item_ids=item_ids.tolist()).fetchall()
     return {item_id: (isbn, title) for item_id, isbn, title in rows}
 
 
