@@ -463,6 +463,22 @@ def guarded(shop: Shop, act: Callable[..., None], *given: Any) -> None:
             shop.fault(f"{act.__name__}: {type(error).__name__}: {said}")
 
 
+def _await_effect(shop: Shop, seconds: float) -> None:
+    """Wait until somebody has embedded a new book."""
+    book, end = next(shop.book_ids), time.monotonic() + seconds
+    with shop.database.connect(autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO tterec.books (book_id, isbn, title) VALUES (%s, %s, 'The first')",
+            (book, f"{book:010}"),
+        )
+        query = "SELECT source FROM tterec.similar_books(%s, 1)"
+        while connection.execute(query.encode(), (f"{book:010}",)).fetchone() != ("history",):
+            if time.monotonic() > end:
+                shop.fault(f"no worker embedded a new book within {seconds:.0f} s")
+                return
+            time.sleep(0.1)
+
+
 def worker_exists() -> bool:
     """Whether this tterec has the command `worker`."""
     command = [sys.executable, "-m", "tterec", "worker", "--help"]
@@ -471,9 +487,14 @@ def worker_exists() -> bool:
 
 @contextmanager
 def workers(shop: Shop, number: int) -> Iterator[None]:
-    """So many `tterec worker` processes; one that ends before the block does is a fault."""
+    """So many `tterec worker` processes; one that ends before the block does is a fault.
+
+    The block begins once they work: a process takes seconds to start, which is no delay of a book.
+    """
     running = [tterec(shop, "worker") for _ in range(number)]
     try:
+        if running:
+            _await_effect(shop, seconds=120)
         yield
         for place, process in enumerate(running, start=1):
             if process.poll() is not None:

@@ -20,13 +20,15 @@ def test_a_shop_stays_right_while_everything_happens_at_once(database: Database)
     for name, calls in report.calls.items():
         assert len(calls) >= 20, name
     for what in (
-        "promoted", "rolled back", "generations pruned", "looks at locks", "books inserted",
-        "books deleted", "ratings inserted", "ratings deleted", "users inserted",
+        "promoted", "rolled back", "pruned", "looks at locks", "books inserted", "books deleted",
+        "ratings inserted", "ratings deleted", "users inserted",
     ):  # fmt: skip
         assert report.counts[what] > 0, what
     assert report.counts["lists checked"] >= 200
     assert report.counts["lists of a changing history"] < report.counts["lists checked"] / 5
-    if workers:
+    if not workers:  # trainings take too long for a third generation to come and go
+        assert report.counts["generations pruned"] > 0
+    else:
         assert len(report.delays) > 0.9 * report.counts["books inserted"]
 
 
