@@ -149,7 +149,7 @@ def delete(connection: Connection, generation: int, ids: Sequence[int], *, ranke
             ),
             (list(ids),),
         ).rowcount
-    for table in ("item_state", "item_popularity"):
+    for table in ("item_state", "item_popularity", "item_clusters"):
         connection.execute(
             f"DELETE FROM tterec.{table} WHERE generation = %s AND item_id = ANY (%s)".encode(),
             (generation, list(ids)),
