@@ -27,7 +27,6 @@ from tterec.records import (
     ignore,
 )
 from tterec.retrieval import evidence, pgvector
-from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_ITEMS, Among, History
 
 if TYPE_CHECKING:
@@ -44,16 +43,14 @@ class Recommender:
     `url` is a libpq URL or a Database; without one the environment decides, and by default it
     is the embedded server, which is started if need be. It holds one connection, opened at the
     first question and again after it broke: one Recommender a thread. Close it, or use it in a
-    `with` statement. `index` finds the candidates: pgvector, faiss-flat, faiss-hnsw or
-    faiss-ivfpq; those of FAISS are kept in this process, and on disk below TTEREC_HOME.
+    `with` statement.
 
     >>> with Recommender() as recommender:
     ...     recommender.recommend(123, k=10)
     """
 
-    def __init__(self, url: str | Database | None = None, *, index: str = PGVECTOR) -> None:
+    def __init__(self, url: str | Database | None = None) -> None:
         self._database = url if isinstance(url, Database) else Database.resolve(url)
-        self._indexes = Indexes(index)
         self._connection: Connection | None = None
         self._resources = ExitStack()
         self._close = weakref.finalize(self, self._resources.close)
@@ -96,14 +93,7 @@ class Recommender:
 
             def best(n: int) -> list[Recommendation]:
                 return _for_history(
-                    connection,
-                    self._indexes,
-                    user_id,
-                    history,
-                    n,
-                    excluded=excluded,
-                    ranker=ranker,
-                    among=among,
+                    connection, user_id, history, n, excluded, ranker=ranker, among=among
                 )
 
             return _under_rules(connection, rules, k, user_id, best)
@@ -157,15 +147,7 @@ class Recommender:
                 rules,
                 k,
                 None,
-                lambda n: _for_history(
-                    connection,
-                    self._indexes,
-                    None,
-                    history,
-                    n,
-                    excluded=history.item_ids,
-                    among=among,
-                ),
+                lambda n: _for_history(connection, None, history, n, history.item_ids, among=among),
             )
 
         return self._ask(work)
@@ -188,11 +170,7 @@ class Recommender:
             item_id = _item_id(connection, isbn)
             among = pgvector.among(connection, filters)
             return _under_rules(
-                connection,
-                rules,
-                k,
-                None,
-                lambda n: _near(connection, self._indexes, item_id, n, among),
+                connection, rules, k, None, lambda n: _near(connection, item_id, n, among)
             )
 
         return self._ask(work)
@@ -376,25 +354,24 @@ def _all_under_rules(
 
 
 def _near(
-    connection: Connection, indexes: Indexes, item_id: int, k: int, among: Among | None
+    connection: Connection, item_id: int, k: int, among: Among | None
 ) -> list[Recommendation]:
     excluded = np.array([item_id], dtype=np.int64)
     model = pgvector.live_model(connection)
     vector = None if model is None else pgvector.item_vector(connection, model, item_id)
     if model is None or vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
-    index = indexes.of(connection, model, among)
+    index = pgvector.PgvectorIndex(connection, model, among)
     return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
 
 
 def _for_history(
     connection: Connection,
-    indexes: Indexes,
     user_id: int | None,
     history: History,
     k: int,
-    *,
     excluded: NDArray[np.int64],
+    *,
     ranker: bool = True,
     among: Among | None = None,
 ) -> list[Recommendation]:
@@ -411,7 +388,7 @@ def _for_history(
     vector, source = assemble.embed(model, profile, vectors, history.ratings[known])
     if vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
-    index = indexes.of(connection, model, among)
+    index = pgvector.PgvectorIndex(connection, model, among)
     if not ranker or model.ranking is None or source != "history":
         return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
     wanted = max(k, model.ranking.candidates)

@@ -25,7 +25,6 @@ _COMMANDS = {
     "explain": "explain",
     "evaluate": "evaluate",
     "models": "models",
-    "bench-index": "bench_index",
     "doctor": "doctor",
     "config": "config",
 }

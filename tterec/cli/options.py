@@ -10,19 +10,6 @@ import click
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-PGVECTOR = "pgvector"
-INDEXES = (PGVECTOR, "faiss-flat", "faiss-hnsw", "faiss-ivfpq")
-
-
-def index_option(function: _Function) -> _Function:
-    """Add `--index`; None where it is not given."""
-    return click.option(
-        "--index",
-        type=click.Choice(INDEXES),
-        help="What finds the candidates; default: pgvector. Those of FAISS are built at first.",
-    )(function)
-
-
 def database_option(function: _Function) -> _Function:
     """Add `--database-url`, which may stand before the command's name or after it."""
 

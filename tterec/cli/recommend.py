@@ -10,7 +10,7 @@ import click
 from tterec.cli import lists
 from tterec.cli.csv_column import read_column
 from tterec.cli.filters import filters_options
-from tterec.cli.options import PGVECTOR, database_option, index_option
+from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
@@ -38,7 +38,6 @@ _FILE = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
 @click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
 @filters_options
-@index_option
 @rules_options
 @database_option
 def command(
@@ -50,7 +49,6 @@ def command(
     users_file: Path | None,
     output: Path | None,
     no_ranker: bool,
-    index: str | None,
     database_url: str | None,
     filters: Filters | None,
     rules: Rules | None,
@@ -79,14 +77,11 @@ def command(
     many = user is None
     if many and style not in (None, "csv"):
         raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
-    if many and index is not None:
-        raise InvalidArgument("--all and --users search exhaustively; leave out --index")
     users = None if users_file is None else read_column(users_file, "user_id")
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    database = Database.resolve(database_url)
-    with Recommender(database, index=index or PGVECTOR) as recommender, lists.output(output) as out:
+    with Recommender(Database.resolve(database_url)) as recommender, lists.output(output) as out:
         if user is None:
             with progress_on_stderr() as progress:
                 found = recommender.recommend_many(

@@ -8,7 +8,7 @@ import click
 
 from tterec.cli import lists
 from tterec.cli.filters import filters_options
-from tterec.cli.options import PGVECTOR, database_option, index_option
+from tterec.cli.options import database_option
 from tterec.cli.rules import rules_options
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     help="How the list is written.",
 )
 @filters_options
-@index_option
 @rules_options
 @database_option
 def command(
@@ -35,7 +34,6 @@ def command(
     isbn: str,
     k: int,
     style: str,
-    index: str | None,
     database_url: str | None,
     filters: Filters | None,
     rules: Rules | None,
@@ -51,8 +49,7 @@ def command(
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    database = Database.resolve(database_url)
-    with Recommender(database, index=index or PGVECTOR) as recommender, lists.output(None) as out:
+    with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
         found = recommender.similar(isbn, k, rules=rules, filters=filters)
         if found and found[0].source == "popular":
             click.echo(f"{isbn} has no vector yet (tterec train): popular books.", err=True)

@@ -131,8 +131,6 @@ models = Table(
     Column("weights", LargeBinary),
     # Users that it learned from and that were deleted since.
     Column("forgotten_users", Integer, nullable=False, server_default=text("0")),
-    # Raised by whatever changes its vectors in place.
-    Column("revision", BigInteger, nullable=False, server_default=text("0")),
 )
 
 active_model = Table(

@@ -47,8 +47,7 @@ class Ranking:
 class LiveModel:
     """The live generation, as it was when asked. Weights float64 (12,), profile float32 (d,).
 
-    `ranking` is None where it has no second stage. `revision` is another after every change to
-    its vectors.
+    `ranking` is None where it has no second stage.
     """
 
     generation: int
@@ -60,7 +59,6 @@ class LiveModel:
     ef_search: int
     extension: str
     ranking: Ranking | None
-    revision: str
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,7 @@ def live_model(connection: Connection) -> LiveModel | None:
     row = query(connection, "live_model").fetchone()
     if row is None:
         return None
-    generation, dim, normalised, max_history, weights, profile, ef_search, extension, ranker = row[
-        :9
-    ]
+    generation, dim, normalised, max_history, weights, profile, ef_search, extension, ranker = row
     return LiveModel(
         generation=generation,
         dim=dim,
@@ -122,7 +118,6 @@ def live_model(connection: Connection) -> LiveModel | None:
         ef_search=ef_search,
         extension=extension,
         ranking=ranker and Ranking(**ranker),
-        revision=row[9],
     )
 
 
@@ -210,20 +205,6 @@ def all_history_vectors(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Every item id (n,), ascending, and its history vector (n, d)."""
     return _copied(connection, "all_history_vectors", model)
-
-
-def all_item_vectors(
-    connection: Connection, model: LiveModel
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Every item id (n,), ascending, and its embedding (n, d)."""
-    return _copied(connection, "all_item_vectors", model)
-
-
-def identity(connection: Connection) -> str:
-    """A name of this database that no other has."""
-    row = query(connection, "identity").fetchone()
-    assert row is not None
-    return str(row[0])
 
 
 def item_vector(

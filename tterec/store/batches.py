@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from psycopg import errors as pg
 
 from tterec.database.connection import Connection
-from tterec.store import generations, registry
+from tterec.store import registry, revisions
 
 
 class Superseded(Exception):
@@ -33,7 +33,7 @@ def batch(connection: Connection, generation: int) -> Iterator[Batch]:
                 raise Superseded
             yield done
             if done.items:  # last: whoever else is at its end waits for this row, and for no other
-                generations.touch(connection, generation)
+                revisions.bump(connection, generation)
     except pg.UndefinedTable as error:
         if registry.live(connection) != generation:
             raise Superseded from error

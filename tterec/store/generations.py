@@ -198,16 +198,6 @@ def fail(connection: Connection, generation: int) -> bool:
     return True
 
 
-def touch(connection: Connection, generation: int) -> None:
-    """Note, in the transaction that does it, that a generation's vectors are changed in place.
-
-    Whoever holds a copy of them, as an index of FAISS does, sees that it is of another revision.
-    """
-    connection.execute(
-        "UPDATE tterec.models SET revision = revision + 1 WHERE generation = %s", (generation,)
-    )
-
-
 def clear(connection: Connection, generation: int) -> None:
     """Drop what a generation holds besides its row in the registry, and the weights in that."""
     vector_tables.drop(connection, generation)

@@ -1,2 +1,0 @@
--- Every item's embedding.
-SELECT item_id, embedding FROM tterec.item_vectors_@generation@ ORDER BY item_id
