@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tterec.cli import lists
-from tterec.cli.options import database_option
+from tterec.cli.options import database_option, index_option
 from tterec.cli.rules import rules_options
 
 if TYPE_CHECKING:
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the list is written.",
 )
+@index_option
 @rules_options
 @database_option
 def command(
-    *, isbn: str, k: int, style: str, database_url: str | None, rules: Rules | None
+    *,
+    isbn: str,
+    k: int,
+    style: str,
+    index: str,
+    database_url: str | None,
+    rules: Rules | None,
 ) -> None:
     """Show the books nearest to a book.
 
@@ -40,7 +47,10 @@ def command(
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
+    with (
+        Recommender(Database.resolve(database_url), index=index) as recommender,
+        lists.output(None) as out,
+    ):
         found = recommender.similar(isbn, k, rules=rules)
         if found and found[0].source == "popular":
             click.echo(f"{isbn} has no vector yet (tterec train): popular books.", err=True)

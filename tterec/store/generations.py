@@ -15,7 +15,7 @@ from tterec import __version__, errors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
 from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
-from tterec.store import evidence_table, locks, recall, registry, sources, vector_tables
+from tterec.store import evidence_table, locks, recall, registry, revisions, sources, vector_tables
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
 
@@ -185,6 +185,7 @@ def fail(connection: Connection, generation: int) -> bool:
 def clear(connection: Connection, generation: int) -> None:
     """Drop what a generation holds besides its row in the registry, and the weights in that."""
     vector_tables.drop(connection, generation)
+    revisions.forget(connection, generation)
     connection.execute("DELETE FROM tterec.item_popularity WHERE generation = %s", (generation,))
     connection.execute(
         "UPDATE tterec.models SET weights = NULL WHERE generation = %s AND weights IS NOT NULL",
