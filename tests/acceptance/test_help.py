@@ -18,6 +18,7 @@ from tterec.database.connection import Database
 HEAVY = {
     "alembic",
     "faiss",
+    "matplotlib",
     "hypothesis",
     "optuna",
     "pandas",

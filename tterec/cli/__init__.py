@@ -21,6 +21,7 @@ _COMMANDS = {
     "recommend": "recommend",
     "similar": "similar",
     "evaluate": "evaluate",
+    "bench-index": "bench_index",
     "models": "models",
     "doctor": "doctor",
     "config": "config",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tterec.retrieval.index_files import Key
 
 PGVECTOR = "pgvector"
-_KINDS: dict[str, Kind] = {"faiss-flat": "flat", "faiss-hnsw": "hnsw", "faiss-ivfpq": "ivfpq"}
-INDEXES = (PGVECTOR, *_KINDS)
+KINDS: dict[str, Kind] = {"faiss-flat": "flat", "faiss-hnsw": "hnsw", "faiss-ivfpq": "ivfpq"}
+INDEXES = (PGVECTOR, *KINDS)
 
 
 class Indexes:
@@ -30,7 +30,7 @@ class Indexes:
         """Raises InvalidArgument for an unknown name, TterecError where FAISS is missing."""
         if name not in INDEXES:
             raise InvalidArgument(f"index {name!r} is none of {', '.join(INDEXES)}")
-        self._kind = _KINDS.get(name)
+        self._kind = KINDS.get(name)
         self._held: tuple[Key, FaissIndex] | None = None
         if self._kind is not None:
             from tterec.retrieval.faiss_index import require_faiss

@@ -251,6 +251,12 @@ def shown(connection: Connection, model: LiveModel, item_ids: NDArray[np.int64])
     return _candidates(rows, model)
 
 
+def index_bytes(connection: Connection, model: LiveModel) -> int | None:
+    """How large the generation's HNSW index is."""
+    row = query(connection, "index_bytes", model).fetchone()
+    return None if row is None else row[0]
+
+
 class PgvectorIndex:
     """The live generation's HNSW index. Use it inside one transaction."""
 
