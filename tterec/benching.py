@@ -24,7 +24,7 @@ from tterec.store import index_build
 from tterec.store.recall import Probe
 
 # Each costs about twice the one before.
-EF_SEARCH = (10, 20, 40, 80, 160, 320, 640)
+EF_SEARCH = (20, 40, 80, 160, 320, 640)
 NPROBE = (1, 2, 4, 8, 16, 32, 64, 128)
 _WARM = 5
 _USERS_A_BATCH = 256

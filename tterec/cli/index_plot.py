@@ -29,7 +29,7 @@ def check(path: Path) -> None:
 def draw(bench: Bench, path: Path) -> None:
     """Recall over latency, one line an index, one point a setting. Raises InvalidArgument."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(9, 5.5), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -55,10 +55,12 @@ def draw(bench: Bench, path: Path) -> None:
         axes.plot([row.p50_ms], [row.recall], marker="*", ms=10, ls="", label="pgvector, scan")
     axes.axhline(bench.wanted, color="grey", ls="--", lw=1, label=f"wanted: {bench.wanted:g}")
     axes.set_xscale("log")
+    every = _narrow(bench.rows)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
     axes.xaxis.set_minor_formatter(
-        FuncFormatter(lambda ms, _: f"{ms:g}") if _narrow(bench.rows) else NullFormatter()
+        FuncFormatter(lambda ms, _: f"{ms:g}" if every or f"{ms:e}"[0] in "25" else "")
     )
+    axes.tick_params(axis="x", which="both", length=4, pad=4)
     axes.set_xlabel("milliseconds a list, median")
     axes.set_ylabel(f"recall@{bench.k}")
     axes.set_title(f"{bench.items:,} books, {bench.dim} dimensions, {bench.users} users")
@@ -71,6 +73,6 @@ def draw(bench: Bench, path: Path) -> None:
 
 
 def _narrow(rows: list[Measured]) -> bool:
-    """Whether the times span so little that powers of ten alone would leave the axis bare."""
+    """Whether the times span so little that 1, 2, 5, 10 would leave the axis bare."""
     times = [row.p50_ms for row in rows]
-    return max(times) < 30 * min(times)
+    return max(times) < 4 * min(times)

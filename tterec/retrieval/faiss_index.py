@@ -25,6 +25,7 @@ _DIMENSIONS_A_BYTE = 2
 # FAISS asks for so many points a centroid; with fewer it trains, but complains on stderr.
 _POINTS_A_CENTROID = 39
 _MOST_POINTS_A_CENTROID = 64
+_ITERATIONS = 10
 # Builds share the machine with the Postgres that the vectors come from.
 _MOST_BUILD_THREADS = 4
 
@@ -94,6 +95,7 @@ class FaissIndex:
             for training in (index.cp, index.pq.cp):
                 training.min_points_per_centroid = 1
                 training.max_points_per_centroid = _MOST_POINTS_A_CENTROID
+                training.niter = _ITERATIONS
         else:
             index = faiss.IndexFlatIP(dim)
         with _threads(faiss, _build_threads(faiss)):
