@@ -17,7 +17,8 @@ from tterec.ranking import exact
 from tterec.records import Recommendation, Source, User
 from tterec.retrieval import evidence, pgvector
 from tterec.retrieval.base import Candidates
-from tterec.retrieval.matrix import MatrixIndex, positions
+from tterec.retrieval.choice import Indexes
+from tterec.retrieval.matrix import positions
 from tterec.retrieval.pgvector import NO_ITEMS, History, LiveModel
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ class Bulk:
     only that pass the filters, and its second stage."""
 
     def __init__(
-        self, connection: Connection, ranker: bool, filters: Filters | None = None
+        self,
+        connection: Connection,
+        ranker: bool,
+        indexes: Indexes,
+        filters: Filters | None = None,
     ) -> None:
         self.model = pgvector.live_model(connection)
         self._among = pgvector.among(connection, filters)
         self._stage: Stage | None = None
         if self.model is not None:
-            self._index = MatrixIndex(pgvector.catalogue(connection, self.model, self._among))
+            self._index = indexes.of_catalogue(connection, self.model, self._among)
             self._history_ids, self._history_vectors = pgvector.all_history_vectors(
                 connection, self.model
             )

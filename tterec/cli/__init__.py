@@ -24,6 +24,7 @@ _COMMANDS = {
     "similar": "similar",
     "explain": "explain",
     "evaluate": "evaluate",
+    "bench-index": "bench_index",
     "models": "models",
     "doctor": "doctor",
     "config": "config",

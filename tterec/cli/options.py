@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+# As in tterec.retrieval.choice, which takes NumPy with it.
+INDEXES = ("pgvector", "faiss-flat", "faiss-hnsw", "faiss-ivfpq")
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -22,4 +25,15 @@ def database_option(function: _Function) -> _Function:
         metavar="URL",
         callback=given,
         help="Which database; default: environment, else the embedded one.",
+    )(function)
+
+
+def index_option(function: _Function) -> _Function:
+    """Add `--index`, which names the candidate index."""
+    return click.option(
+        "--index",
+        type=click.Choice(INDEXES),
+        default=INDEXES[0],
+        show_default=True,
+        help="What finds the candidates.",
     )(function)

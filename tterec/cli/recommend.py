@@ -10,7 +10,7 @@ import click
 from tterec.cli import lists
 from tterec.cli.csv_column import read_column
 from tterec.cli.filters import filters_options
-from tterec.cli.options import database_option
+from tterec.cli.options import database_option, index_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
@@ -37,6 +37,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
 @click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
+@index_option
 @filters_options
 @rules_options
 @database_option
@@ -49,6 +50,7 @@ def command(
     users_file: Path | None,
     output: Path | None,
     no_ranker: bool,
+    index: str,
     database_url: str | None,
     filters: Filters | None,
     rules: Rules | None,
@@ -68,6 +70,7 @@ def command(
       tterec recommend 123 -k 20 --format json
       tterec recommend 123 --author "Agatha Christie" --min-year 1950
       tterec recommend 123 --max-per-author 2 --freshness 0.2
+      tterec recommend 123 --index faiss-hnsw
       tterec recommend --all -k 50 -o lists.csv
     """
     if [user is not None, everybody, users_file is not None].count(True) != 1:
@@ -81,7 +84,10 @@ def command(
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    with Recommender(Database.resolve(database_url)) as recommender, lists.output(output) as out:
+    with (
+        Recommender(Database.resolve(database_url), index=index) as recommender,
+        lists.output(output) as out,
+    ):
         if user is None:
             with progress_on_stderr() as progress:
                 found = recommender.recommend_many(

@@ -8,7 +8,7 @@ import click
 
 from tterec.cli import lists
 from tterec.cli.filters import filters_options
-from tterec.cli.options import database_option
+from tterec.cli.options import database_option, index_option
 from tterec.cli.rules import rules_options
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the list is written.",
 )
+@index_option
 @filters_options
 @rules_options
 @database_option
@@ -34,6 +35,7 @@ def command(
     isbn: str,
     k: int,
     style: str,
+    index: str,
     database_url: str | None,
     filters: Filters | None,
     rules: Rules | None,
@@ -49,7 +51,10 @@ def command(
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
+    with (
+        Recommender(Database.resolve(database_url), index=index) as recommender,
+        lists.output(None) as out,
+    ):
         found = recommender.similar(isbn, k, rules=rules, filters=filters)
         if found and found[0].source == "popular":
             click.echo(f"{isbn} has no vector yet (tterec train): popular books.", err=True)

@@ -279,6 +279,47 @@ def catalogue(connection: Connection, model: LiveModel, among: Among | None = No
     return Candidates(item_ids, [row[0] for row in shown], [row[1] for row in shown], matrix)
 
 
+@dataclass(frozen=True)
+class VectorsState:
+    """Which item vectors a snapshot sees: another state, perhaps other vectors.
+
+    `system` and `database` name a database of the world; `made` is when the generation was
+    begun, `mark` that of its last change in place, None before the first.
+    """
+
+    system: str
+    database: int
+    made: str
+    mark: str | None
+
+
+def vectors_state(connection: Connection, model: LiveModel) -> VectorsState:
+    """The state of the live generation's item vectors, in one cheap query."""
+    row = query(connection, "vectors_state", generation=model.generation).fetchone()
+    if row is None:  # pragma: no cover (the registry never forgets a generation)
+        raise LookupError(f"generation {model.generation} is not in the registry")
+    return VectorsState(*row)
+
+
+def all_item_vectors(
+    connection: Connection, model: LiveModel
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Every item id (n,), ascending, and its vector (n, d), those outside the catalogue too."""
+    return _copied(connection, "all_item_vectors", model)
+
+
+def shown(connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]) -> Candidates:
+    """Those of some items that are in the catalogue, as it is now."""
+    rows = query(connection, "shown", model, item_ids=item_ids.tolist()).fetchall()
+    return _candidates(rows, model)
+
+
+def index_bytes(connection: Connection, model: LiveModel) -> int | None:
+    """How large the generation's HNSW index is."""
+    row = query(connection, "index_bytes", model).fetchone()
+    return None if row is None else row[0]
+
+
 class PgvectorIndex:
     """The live generation's HNSW index, of the items that pass filters where there are some.
 
@@ -296,25 +337,42 @@ class PgvectorIndex:
         self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
     ) -> Candidates:
         """See CandidateIndex. A scan of all vectors follows where the index stops short."""
-        given = {
-            "vector": vectors.to_text(user_vector),
-            "excluded": excluded.tolist(),
-            "k": k + _SPARE,
-            "among": self._among,
-        }
+        given = self._given(user_vector, k, excluded)
         rows: list[Any] = []
         if k <= _MOST_BY_INDEX and not (self._among and self._among.few):
             ef_search = min(max(self._model.ef_search, 1), _MOST_BY_INDEX)
             query(self._connection, "index_settings", ef_search=ef_search)
             rows = query(self._connection, "nearest", self._model, **given).fetchall()
         if len(rows) < k:
-            rows = query(self._connection, "nearest_exact", self._model, **given).fetchall()
-        return Candidates(
-            item_ids=np.array([row[0] for row in rows], dtype=np.int64),
-            isbns=[row[1] for row in rows],
-            titles=[row[2] for row in rows],
-            vectors=vectors.decode([row[3] for row in rows], self._model.dim),
-        )
+            return self.scanned(user_vector, k, excluded)
+        return _candidates(rows, self._model)
+
+    def scanned(
+        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+    ) -> Candidates:
+        """The same by a scan of all vectors, which misses none."""
+        given = self._given(user_vector, k, excluded)
+        rows = query(self._connection, "nearest_exact", self._model, **given).fetchall()
+        return _candidates(rows, self._model)
+
+    def _given(
+        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+    ) -> dict[str, Any]:
+        return {
+            "vector": vectors.to_text(user_vector),
+            "excluded": excluded.tolist(),
+            "k": k + _SPARE,
+            "among": self._among,
+        }
+
+
+def _candidates(rows: Sequence[tuple[Any, ...]], model: LiveModel) -> Candidates:
+    return Candidates(
+        item_ids=np.array([row[0] for row in rows], dtype=np.int64),
+        isbns=[row[1] for row in rows],
+        titles=[row[2] for row in rows],
+        vectors=vectors.decode([row[3] for row in rows], model.dim),
+    )
 
 
 def _text(name: str, model: LiveModel | None, among: Among | None) -> str:

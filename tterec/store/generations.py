@@ -22,6 +22,7 @@ from tterec.store import (
     locks,
     recall,
     registry,
+    revisions,
     sources,
     state_tables,
     vector_tables,
@@ -201,6 +202,7 @@ def fail(connection: Connection, generation: int) -> bool:
 def clear(connection: Connection, generation: int) -> None:
     """Drop what a generation holds besides its row in the registry, and the weights in that."""
     vector_tables.drop(connection, generation)
+    revisions.forget(connection, generation)
     for table in ("item_popularity", *state_tables.TABLES):
         connection.execute(
             f"DELETE FROM tterec.{table} WHERE generation = %s".encode(), (generation,)

@@ -117,7 +117,7 @@ def _build_index(
         sql.Literal(memory.HNSW_EF_CONSTRUCTION),
     )
     needed = memory.hnsw_build_bytes(len(trained.item_ids), trained.dim, memory.HNSW_M)
-    _raise_build_memory(connection, needed, progress)
+    raise_build_memory(connection, needed, progress)
     with _watched(connection, watcher, progress):
         try:
             with connection.transaction():
@@ -135,7 +135,9 @@ def _build_index(
             connection.execute(statement)
 
 
-def _raise_build_memory(connection: Connection, needed: int, progress: ProgressCallback) -> None:
+def raise_build_memory(
+    connection: Connection, needed: int, progress: ProgressCallback = ignore
+) -> None:
     """Set maintenance_work_mem to what the graph takes, if that is more, until the commit."""
     if needed > memory.MOST_BUILD_BYTES:
         progress(

@@ -1,0 +1,254 @@
+"""The verb bench-index: how much each candidate index finds, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec import assemble
+from tterec.database import schema
+from tterec.database.connection import Connection, Database
+from tterec.database.driver_errors import errors_wrapped
+from tterec.errors import EvaluationError, InvalidArgument, NoActiveModel, TterecError
+from tterec.ranking import exact
+from tterec.records import Progress, ProgressCallback, ignore
+from tterec.retrieval import choice, pgvector
+from tterec.retrieval.base import CandidateIndex
+from tterec.retrieval.matrix import MatrixIndex
+from tterec.retrieval.pgvector import LiveModel
+from tterec.store import index_build
+from tterec.store.recall import Probe
+
+# Each costs about twice the one before.
+EF_SEARCH = (20, 40, 80, 160, 320, 640)
+NPROBE = (1, 2, 4, 8, 16, 32, 64, 128)
+_WARM = 5
+_USERS_A_BATCH = 256
+# Scores have six decimals; what scores the same is as good.
+_TIE = 1.5e-6
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One index with one setting: recall@k, milliseconds a list at p50 and p99, the seconds that
+    building took and the bytes that it takes; None where that is unknown, or there is none."""
+
+    index: str
+    setting: str
+    recall: float
+    p50_ms: float
+    p99_ms: float
+    build_seconds: float | None
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured, and the least recall that is wanted."""
+
+    generation: int
+    items: int
+    dim: int
+    users: int
+    k: int
+    wanted: float
+    rows: list[Measured]
+
+    @property
+    def fastest(self) -> Measured | None:
+        """Of the settings that reach the wanted recall, the one with the least median."""
+        reached = [row for row in self.rows if row.recall >= self.wanted]
+        return min(reached, key=lambda row: row.p50_ms, default=None)
+
+
+def available() -> tuple[str, ...]:
+    """The indexes that can be measured here: those of FAISS only where it is installed."""
+    from tterec.retrieval.faiss_index import require_faiss
+
+    try:
+        require_faiss()
+    except TterecError:
+        return (choice.PGVECTOR,)
+    return choice.INDEXES
+
+
+def bench_index(
+    database: Database,
+    indexes: Sequence[str] = choice.INDEXES,
+    *,
+    k: int = 10,
+    users: int = 200,
+    recall: float = 0.95,
+    seed: int = 0,
+    progress: ProgressCallback = ignore,
+) -> Bench:
+    """Measure indexes on the live generation, by lists of users drawn from those who have one.
+
+    A list is what serving makes: the k best items for the user's vector, without those met, with
+    title and exact score. Raises NoActiveModel, InvalidArgument, EvaluationError without users
+    or items, TterecError where FAISS is missing.
+    """
+    if k < 1 or users < 1:
+        raise InvalidArgument(f"k = {k} and users = {users} must be 1 or more")
+    if not 0 < recall <= 1:
+        raise InvalidArgument(f"recall = {recall:g} is not above 0 and at most 1")
+    for name in indexes:
+        choice.Indexes(name)
+    with errors_wrapped(), database.connect() as connection:
+        pgvector.prepare(connection)
+        with connection.transaction():
+            schema.require_current(connection)
+            model = pgvector.live_model(connection)
+            if model is None:
+                raise NoActiveModel
+            items = pgvector.catalogue(connection, model)
+            probes = _probes(connection, model, users, seed, progress)
+            if not probes or not len(items):
+                raise EvaluationError(
+                    "there is no user with interactions to make a list for; "
+                    "load some and train: tterec load, tterec train"
+                )
+            wanted = _exact(MatrixIndex(items), probes, k, progress)
+            rows: list[Measured] = []
+            for subject in _subjects(
+                database, connection, model, items=len(items), indexes=indexes, progress=progress
+            ):
+                rows.append(_measured(subject, probes, wanted, k, progress))
+    return Bench(model.generation, len(items), model.dim, len(probes), k, recall, rows)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    index: str
+    setting: str
+    candidates: CandidateIndex
+    build_seconds: float | None
+    bytes: int | None
+
+
+def _subjects(
+    database: Database,
+    connection: Connection,
+    model: LiveModel,
+    *,
+    items: int,
+    indexes: Sequence[str],
+    progress: ProgressCallback,
+) -> Iterator[_Subject]:
+    if choice.PGVECTOR in indexes:
+        progress(Progress("build pgvector"))
+        with database.connect() as other:
+            seconds = index_build.build_seconds(other, model.generation, items, model.dim)
+        size = pgvector.index_bytes(connection, model)
+        for ef_search in EF_SEARCH:
+            index = pgvector.PgvectorIndex(connection, replace(model, ef_search=ef_search))
+            yield _Subject("pgvector", f"ef_search {ef_search}", index, seconds, size)
+        yield _Subject("pgvector", "scan", _Scan(connection, model), None, None)
+    kinds = [(name, kind) for name, kind in choice.KINDS.items() if name in indexes]
+    if not kinds:
+        return
+    from tterec.retrieval.faiss_candidates import FaissCandidates
+    from tterec.retrieval.faiss_index import FaissIndex
+
+    item_ids, vectors = pgvector.all_item_vectors(connection, model)
+    for name, kind in kinds:
+        progress(Progress(f"build {name}"))
+        began = time.perf_counter()
+        built = FaissIndex.build(kind, item_ids, vectors)
+        seconds = time.perf_counter() - began
+        size = built.to_bytes().nbytes
+        settings = {
+            "flat": [("", 1)],
+            "hnsw": [(f"ef_search {effort}", effort) for effort in EF_SEARCH],
+            "ivfpq": [(f"nprobe {effort}", effort) for effort in NPROBE if effort <= built.lists],
+        }
+        for setting, effort in settings[kind]:
+            found = FaissCandidates(connection, model, built, effort)
+            yield _Subject(name, setting, found, seconds, size)
+
+
+class _Scan:
+    """pgvector without its index."""
+
+    def __init__(self, connection: Connection, model: LiveModel) -> None:
+        self.candidates = pgvector.PgvectorIndex(connection, model).scanned
+
+
+def _measured(
+    subject: _Subject,
+    probes: Sequence[Probe],
+    wanted: Sequence[NDArray[np.float64]],
+    k: int,
+    progress: ProgressCallback,
+) -> Measured:
+    def scores(probe: Probe) -> NDArray[np.float64]:
+        found = subject.candidates.candidates(probe.vector, k, probe.seen)
+        similarities = exact.exact_scores(probe.vector, found.vectors)
+        return similarities[exact.rank(found.item_ids, similarities, k)]
+
+    for probe in probes[:_WARM]:
+        scores(probe)
+    stage = f"{subject.index} {subject.setting}".rstrip()
+    found, times = [], []
+    for number, (probe, best) in enumerate(zip(probes, wanted, strict=True), start=1):
+        began = time.perf_counter()
+        ours = scores(probe)
+        times.append(1000 * (time.perf_counter() - began))
+        if len(best):
+            found.append((ours >= best[-1] - _TIE).sum() / len(best))
+        progress(Progress(stage, number, len(probes)))
+    p50, p99 = np.percentile(times, [50, 99])
+    return Measured(
+        subject.index,
+        subject.setting,
+        round(float(np.mean(found)), 4) if found else 1.0,
+        round(float(p50), 3),
+        round(float(p99), 3),
+        None if subject.build_seconds is None else round(subject.build_seconds, 2),
+        subject.bytes,
+    )
+
+
+def _exact(
+    index: MatrixIndex, probes: Sequence[Probe], k: int, progress: ProgressCallback
+) -> list[NDArray[np.float64]]:
+    """Each user's k best scores (at most k,), the best first."""
+    best = []
+    for number, probe in enumerate(probes, start=1):
+        found = index.candidates(probe.vector, k, probe.seen)
+        scores = exact.exact_scores(probe.vector, found.vectors)
+        best.append(scores[exact.rank(found.item_ids, scores, k)])
+        progress(Progress("exact lists", number, len(probes)))
+    return best
+
+
+def _probes(
+    connection: Connection, model: LiveModel, users: int, seed: int, progress: ProgressCallback
+) -> list[Probe]:
+    """At most so many users with a history, with their vectors and all that they have met."""
+    everybody = pgvector.all_users(connection)
+    drawn = np.random.default_rng(seed).permutation(len(everybody)).tolist()
+    probes: list[Probe] = []
+    for start in range(0, len(drawn), _USERS_A_BATCH):
+        names = [everybody[place] for place in drawn[start : start + _USERS_A_BATCH]]
+        ids = [i for i in pgvector.user_ids(connection, names) if i is not None]
+        histories = pgvector.histories(connection, ids)
+        profiles = pgvector.profiles(connection, model, [*histories])
+        for user, history in histories.items():
+            items = history.item_ids[: model.max_history]
+            found = pgvector.history_vectors(connection, model, items)
+            known = [place for place, item in enumerate(items.tolist()) if item in found]
+            vectors = np.array([found[items[place]] for place in known]).reshape(-1, model.dim)
+            vector, source = assemble.embed(
+                model, profiles.get(user), vectors, history.ratings[known]
+            )
+            if vector is not None and source == "history":
+                probes.append(Probe(vector, history.item_ids))
+                progress(Progress("users", len(probes), users))
+                if len(probes) == users:
+                    return probes
+    return probes
