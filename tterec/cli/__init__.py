@@ -20,6 +20,7 @@ _COMMANDS = {
     "tune": "tune",
     "recommend": "recommend",
     "similar": "similar",
+    "cluster": "cluster",
     "evaluate": "evaluate",
     "models": "models",
     "doctor": "doctor",

@@ -7,13 +7,15 @@ import re
 
 from psycopg import sql
 
+from tterec.database import letters
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.database.resources import directory
 
 
 def bodies() -> list[str]:
-    """The files' texts. `@extension@` in them stands for the schema of the type `vector`."""
+    """The files' texts. `@extension@` in them stands for the schema of the type `vector`, and
+    what `letters` lists for characters."""
     files = sorted((directory("sql") / "functions").glob("*.sql"))
     return [file.read_text(encoding="utf-8") for file in files]
 
@@ -28,9 +30,12 @@ def apply(connection: Connection) -> None:
     # A role that is not superuser may name hnsw.* settings only once the library is loaded.
     schema = extension_schema(connection)
     connection.execute(sql.SQL("SELECT '[1]'::{}.vector").format(schema))
-    quoted = schema.as_string(connection)
+    meant = {"@extension@": schema.as_string(connection)}
+    meant |= letters.placeholders(connection.info.parameter_status("server_encoding") == "UTF8")
     for body in bodies():
-        connection.execute(body.replace("@extension@", quoted).encode())
+        connection.execute(
+            re.sub(r"@[a-z]+@", lambda name: meant.get(name[0], name[0]), body).encode()
+        )
     connection.execute(
         "INSERT INTO tterec.schema_state (key, value) VALUES ('functions_sha256', %s)"
         " ON CONFLICT (key) DO UPDATE SET value = excluded.value",

@@ -15,7 +15,16 @@ from tterec import __version__, errors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
 from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
-from tterec.store import evidence_table, locks, recall, registry, sources, vector_tables
+from tterec.store import (
+    clusters,
+    evidence_table,
+    locks,
+    profile_tables,
+    recall,
+    registry,
+    sources,
+    vector_tables,
+)
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
 
@@ -122,6 +131,7 @@ def publish_vectors(
     """
     with connection.transaction():
         vector_tables.create(connection, generation, vectors, progress, watcher)
+        profile_tables.create(connection, generation, vectors.profile_columns, vectors.dim)
         if ranker is not None:
             evidence_table.create(connection, generation, ranker, progress)
         measured = recall.measure(connection, generation, vectors, probes, progress)
@@ -186,6 +196,8 @@ def clear(connection: Connection, generation: int) -> None:
     """Drop what a generation holds besides its row in the registry, and the weights in that."""
     vector_tables.drop(connection, generation)
     connection.execute("DELETE FROM tterec.item_popularity WHERE generation = %s", (generation,))
+    profile_tables.delete_columns(connection, generation)
+    clusters.delete(connection, generation)
     connection.execute(
         "UPDATE tterec.models SET weights = NULL WHERE generation = %s AND weights IS NOT NULL",
         (generation,),
