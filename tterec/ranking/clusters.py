@@ -69,11 +69,14 @@ def fit_clusters(
         sample = vectors[np.sort(drawn[:SAMPLE])]
         # A cluster of one item tells nothing.
         grid = [size for size in GRID if 2 * size <= len(sample)] or [1]
-        costs = []
-        for done, size in enumerate(grid):
+        costs = [0.0] * len(grid)
+        for done, size in enumerate(grid if len(grid) > 1 else ()):
             progress(Progress("number of clusters", done, len(grid)))
-            costs.append(fit(sample, size, seed).cost)
+            costs[done] = fit(sample, size, seed).cost
         clusters = elbow(grid, costs)
+    if clusters == 1:
+        centre = vectors.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
+        return Clusters(method, centre, item_ids, np.zeros(len(vectors), dtype=np.int64))
     progress(Progress(f"{clusters} clusters", 0, 1))
     most = max(_KMEANS_SAMPLE if method == "kmeans" else SAMPLE, clusters)
     fitted = fit(vectors[np.sort(drawn[:most])], clusters, seed)
