@@ -95,9 +95,9 @@ class Report:
     models: tterec, towers (its lists without the second stage), item_knn and popularity; with
     predicted ratings also biases; of unseen users also weighted_average, cluster_kmeans and
     cluster_gmm, or in `left_out` why not. training, shown, test: interactions of each part.
-    users: those whose lists were judged, by_user_ratings: how many of them are in each group, by what is known
-    of them when the lists are made. generation: that with which the report is stored, else
-    None, and why in `not_stored`.
+    users: those whose lists were judged, by_user_ratings: how many of them are in each group, by
+    what is known of them when the lists are made. generation: that with which the report is
+    stored, else None, and why in `not_stored`.
     """
 
     split: str
