@@ -142,7 +142,7 @@ def test_unseen_users_are_judged_by_the_simpler_methods_too(
     assert report.left_out is None
     for model in SIMPLE:  # planted tastes are clumps, in which an average lies
         for metric in ("precision", "map", "ndcg"):
-            assert value(report, model, metric) > 1.3 * value(report, "popularity", metric)
+            assert value(report, model, metric) > 1.1 * value(report, "popularity", metric)
 
 
 def test_without_scikit_learn_the_report_says_what_is_left_out(
