@@ -24,10 +24,12 @@ from tterec.evaluation.figures import (
 )
 from tterec.evaluation.groups import USER_GROUPS, user_groups
 from tterec.evaluation.holdouts import SPLITS, Holdout, hold_out, refuse_leak, select
-from tterec.ranking import baselines
+from tterec.ranking import baselines, clusters, simple_lists
 from tterec.ranking.histories import Met, met_by, user_vectors
 from tterec.ranking.lists import ranked_lists
 from tterec.records import (
+    ClusterMethod,
+    Clusters,
     FeatureTable,
     Figure,
     Interactions,
@@ -35,6 +37,7 @@ from tterec.records import (
     Progress,
     ProgressCallback,
     TrainedModel,
+    TrainedVectors,
     ignore,
 )
 
@@ -90,10 +93,11 @@ class Report:
     """What an evaluation found; `asdict` of it is JSON.
 
     models: tterec, towers (its lists without the second stage), item_knn and popularity; with
-    predicted ratings also biases. training, shown, test: interactions of each part. users: those
-    whose lists were judged, by_user_ratings: how many of them are in each group, by what is known
-    of them when the lists are made. generation: that with which the report is stored, else
-    None, and why in `not_stored`.
+    predicted ratings also biases; of unseen users also weighted_average, cluster_kmeans and
+    cluster_gmm, or in `left_out` why not. training, shown, test: interactions of each part.
+    users: those whose lists were judged, by_user_ratings: how many of them are in each group, by
+    what is known of them when the lists are made. generation: that with which the report is
+    stored, else None, and why in `not_stored`.
     """
 
     split: str
@@ -112,6 +116,7 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     generation: int | None = None
     not_stored: str | None = None
+    left_out: str | None = None
 
 
 def judge(
@@ -144,6 +149,11 @@ def judge(
     mine = select(known, np.isin(known.user_ids, judges))
     progress(Progress("item-kNN"))
     rankers = _rankers(model, training, mine, catalogue, protocol.k)
+    left_out = None
+    if protocol.split == "unseen-users":
+        rankers |= _simple_rankers(model.vectors, catalogue, protocol.k, config.seed, progress)
+        if "cluster_kmeans" not in rankers:
+            left_out = f"cluster_kmeans and cluster_gmm: {clusters.MISSING}"
     lists = _lists(rankers, judges, mine, items.ids, progress)
     judged = {
         name: judge_lists(ranked, relevant, protocol.k, catalogue) for name, ranked in lists.items()
@@ -173,6 +183,7 @@ def judge(
         differences=[
             Difference(OURS, minus, comparison.difference(OURS, minus)) for minus in (best, TOWERS)
         ],
+        left_out=left_out,
     )
 
 
@@ -213,12 +224,37 @@ def _rankers(
     """What makes lists of item ids (users, k) for users and what they have met, by model."""
     popular, item_ids = catalogue.popularity, catalogue.item_ids
     near = baselines.item_neighbours(training, item_ids)
-    return {
+    rankers: dict[str, Ranker] = {
         OURS: lambda users, _: ranked_lists(model, known, users, k).item_ids,
         TOWERS: lambda users, _: ranked_lists(model, known, users, k, ranker=False).item_ids,
         "item_knn": lambda _, met: baselines.item_knn_lists(near, popular, met, item_ids, k),
         "popularity": lambda _, met: baselines.popular_lists(popular, met, item_ids, k),
     }
+    return rankers
+
+
+def _simple_rankers(
+    vectors: TrainedVectors, catalogue: Catalogue, k: int, seed: int, progress: ProgressCallback
+) -> dict[str, Ranker]:
+    """The methods for unseen users that others have published: averages and clusters."""
+    by_id = np.argsort(vectors.item_ids)
+    items = vectors.item_embeddings[by_id]
+    popular, item_ids = catalogue.popularity, catalogue.item_ids
+    rankers: dict[str, Ranker] = {
+        "weighted_average": lambda _, met: simple_lists.average_lists(
+            items, met.newest(vectors.max_history), met, item_ids, k
+        )
+    }
+    methods: tuple[ClusterMethod, ...] = ("kmeans", "gmm") if clusters.available() else ()
+    for method in methods:
+        found = clusters.fit_clusters(item_ids, items, method, seed=seed, progress=progress)
+
+        def rank(_: Index, met: Met, found: Clusters = found) -> Index:
+            telling = met.newest(vectors.max_history)
+            return simple_lists.cluster_lists(found, items, popular, (telling, met), k)
+
+        rankers[f"cluster_{method}"] = rank
+    return rankers
 
 
 def _lists(

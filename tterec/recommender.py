@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,14 @@ from tterec.database.driver_errors import errors_wrapped
 from tterec.filters import Filters
 from tterec.ranking import exact
 from tterec.records import (
+    ClusterMethod,
+    Clusters,
     Contribution,
+    Kind,
     Progress,
     ProgressCallback,
     Recommendation,
+    Strategy,
     User,
     ignore,
 )
@@ -33,6 +37,8 @@ from tterec.retrieval.pgvector import NO_ITEMS, Among, History
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from tterec.bulk_lists import Bulk
+    from tterec.bulk_strategies import BulkStrategy
     from tterec.ranking.rules import Rules
 
 T = TypeVar("T")
@@ -55,6 +61,7 @@ class Recommender:
         self._indexes = Indexes(index)
         self._database = url if isinstance(url, Database) else Database.resolve(url)
         self._connection: Connection | None = None
+        self._clusters: dict[tuple[int, ClusterMethod], Clusters] = {}  # that may not be stored
         self._resources = ExitStack()
         self._close = weakref.finalize(self, self._resources.close)
 
@@ -78,6 +85,8 @@ class Recommender:
         ranker: bool = True,
         rules: Rules | None = None,
         filters: Filters | None = None,
+        strategy: Strategy | None = None,
+        progress: ProgressCallback = ignore,
     ) -> list[Recommendation]:
         """The k best books for a user, given by id, or by name where users have text ids.
 
@@ -85,9 +94,11 @@ class Recommender:
         false. An unknown user gets popular books; their `source` says so. Without `ranker` the
         similarity alone orders the list, as it does where the generation has no second stage.
         `filters` say which books there are to choose from; see Filters. `rules` are applied to the
-        best few hundred; see Rules.
+        best few hundred; see Rules. `strategy`: a simpler method; one by clusters computes them
+        where there are none, and tells `progress` so.
         """
         _check_k(k)
+        self._prepare(strategy, progress)
 
         def work(connection: Connection) -> list[Recommendation]:
             user_id, history = pgvector.known(connection, [user])[0]
@@ -95,6 +106,10 @@ class Recommender:
             among = pgvector.among(connection, filters)
 
             def best(n: int) -> list[Recommendation]:
+                if strategy is not None:
+                    return self._by_strategy(
+                        connection, strategy, history, n, excluded=excluded, among=among
+                    )
                 return _for_history(
                     connection,
                     user_id,
@@ -109,6 +124,43 @@ class Recommender:
             return _under_rules(connection, rules, k, user_id, best)
 
         return self._ask(work)
+
+    def recommend_for_profile(
+        self,
+        profile: Mapping[str, Any],
+        k: int = 10,
+        *,
+        rules: Rules | None = None,
+        filters: Filters | None = None,
+    ) -> list[Recommendation]:
+        """The k best books for somebody who is in no table: `{"age": 34, "location": "york"}`.
+
+        Features are the columns of the users query; what is None, or not named, is unknown. Where
+        everything is, these are popular books. Values: see `tterec.encoding.known_values`. Raises
+        InvalidArgument, naming a feature that is unknown or has a value of another type.
+        """
+        _check_k(k)
+        from tterec import cold_start
+
+        def work(connection: Connection) -> list[Recommendation]:
+            among = pgvector.among(connection, filters)
+            return _under_rules(
+                connection,
+                rules,
+                k,
+                None,
+                lambda n: cold_start.recommend(
+                    connection, profile, n, indexes=self._indexes, among=among
+                ),
+            )
+
+        return self._ask(work)
+
+    def profile_features(self) -> dict[str, Kind] | None:
+        """The features that `recommend_for_profile` knows; None where no generation is live."""
+        from tterec import cold_start
+
+        return self._ask(cold_start.features)
 
     def recommend_for_books(
         self,
@@ -254,6 +306,7 @@ class Recommender:
         ranker: bool = True,
         rules: Rules | None = None,
         filters: Filters | None = None,
+        strategy: Strategy | None = None,
         progress: ProgressCallback = ignore,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         """Each user with the list that `recommend` has for them, one after the other.
@@ -264,7 +317,10 @@ class Recommender:
         histories those of the moment.
         """
         _check_k(k)
-        return self._many(users, k, ranker, rules, filters=filters, progress=progress)
+        self._prepare(strategy, progress)
+        return self._many(
+            users, k, ranker, rules, filters=filters, strategy=strategy, progress=progress
+        )
 
     def _many(
         self,
@@ -274,15 +330,20 @@ class Recommender:
         rules: Rules | None,
         *,
         filters: Filters | None,
+        strategy: Strategy | None,
         progress: ProgressCallback,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         if users is None:
             users = self._ask(pgvector.all_users)
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
-        bulk = self._ask(
-            lambda connection: bulk_lists.Bulk(connection, ranker, self._indexes, filters)
-        )
+
+        def held(connection: Connection) -> Bulk | BulkStrategy:
+            if strategy is not None:
+                return self._bulk_strategy(connection, strategy, filters)
+            return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
+
+        bulk = self._ask(held)
         while batch := list(islice(remaining, bulk.users_at_once)):
 
             def work(
@@ -290,7 +351,7 @@ class Recommender:
             ) -> list[list[Recommendation]]:
                 nonlocal bulk
                 if bulk.model and not pgvector.still_there(connection, bulk.model):
-                    bulk = bulk_lists.Bulk(connection, ranker, self._indexes, filters)
+                    bulk = held(connection)
                 if rules is None or not rules.on:
                     return bulk.recommend(connection, batch, k)
                 return _all_under_rules(connection, bulk, batch, k, rules)
@@ -306,6 +367,56 @@ class Recommender:
 
         rows = [asdict(one) for one in recommendations]
         return pd.DataFrame(rows, columns=list(Recommendation.__dataclass_fields__))
+
+    def _prepare(self, strategy: Strategy | None, progress: ProgressCallback) -> None:
+        """Compute clusters where a strategy needs them and there are none."""
+        if strategy is None:
+            return
+        from tterec import clustering, strategies
+
+        method = strategies.method_of(strategy)
+        if method is not None:
+            clustering.prepare(self._database, self._clusters, method, progress)
+
+    def _by_strategy(
+        self,
+        connection: Connection,
+        strategy: Strategy,
+        history: History,
+        k: int,
+        *,
+        excluded: NDArray[np.int64],
+        among: Among | None,
+    ) -> list[Recommendation]:
+        from tterec import clustering, strategies
+
+        method, model = strategies.method_of(strategy), pgvector.live_model(connection)
+        found = None
+        if method is not None and model is not None:
+            found = strategies.asked(clustering.of(connection, model, method, self._clusters))
+        return strategies.recommend(
+            connection,
+            strategy,
+            history,
+            k,
+            excluded=excluded,
+            indexes=self._indexes,
+            clustering=found,
+            among=among,
+        )
+
+    def _bulk_strategy(
+        self, connection: Connection, strategy: Strategy, filters: Filters | None
+    ) -> BulkStrategy:
+        from tterec import clustering, strategies
+        from tterec.bulk_strategies import BulkStrategy
+
+        def clusters(connection: Connection, model: pgvector.LiveModel) -> Clusters:
+            method = strategies.method_of(strategy)
+            assert method is not None
+            return clustering.held(clustering.of(connection, model, method, self._clusters))
+
+        return BulkStrategy(connection, strategy, clusters, pgvector.among(connection, filters))
 
     def _ask(self, work: Callable[[Connection], T]) -> T:
         with errors_wrapped():
@@ -356,7 +467,7 @@ def _under_rules(
 
 
 def _all_under_rules(
-    connection: Connection, bulk: bulk_lists.Bulk, users: Sequence[User], k: int, rules: Rules
+    connection: Connection, bulk: Bulk | BulkStrategy, users: Sequence[User], k: int, rules: Rules
 ) -> list[list[Recommendation]]:
     """The k of each user's list under the rules."""
     from tterec import listing

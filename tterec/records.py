@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # A user as callers name them: an id, or a name where ids are text.
 User = int | str
 Source = Literal["history", "profile", "popular", "weighted-average", "cluster"]
+Strategy = Literal["weighted-average", "cluster-kmeans", "cluster-gmm", "popular"]
+ClusterMethod = Literal["kmeans", "gmm"]
 Kind = Literal["number", "text", "text[]", "vector", "boolean", "date"]
 
 UNRATED_BUCKET = 11
@@ -121,6 +123,26 @@ class FeatureTable:
 
 
 @dataclass(frozen=True)
+class ProfileColumn:
+    """A column of the user tower, as a profile's vector is computed from it, d-dimensional.
+
+    Numbers, booleans, dates and vectors: mean and scale float64 (w,), and weights float32
+    (w + 1, d), the last those of the flag "missing". Texts: `buckets`, and keys of their tokens
+    with embeddings float32 (tokens, d): those of values, by `encoding.token_key`, and of the
+    buckets, by their number. The other kind's are None, or empty.
+    """
+
+    name: str
+    kind: Kind
+    mean: NDArray[np.float64] | None
+    scale: NDArray[np.float64] | None
+    weights: NDArray[np.float32] | None
+    buckets: int
+    tokens: Sequence[str]
+    embeddings: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class TrainedVectors:
     """What a generation publishes. All vectors float32, d-dimensional.
 
@@ -128,7 +150,7 @@ class TrainedVectors:
     user_ids: int64 (m,), with profile_vectors (m, d): the profile part of the user tower.
     default_profile: (d,), for a user who is in no table. history_weights: float64 (12,), by
     rating bucket 0-10 and, last, unrated. `normalised`: user vectors are divided by their norm
-    (and item_embeddings have norm 1).
+    (and item_embeddings have norm 1). profile_columns: the user tower's.
     """
 
     item_ids: NDArray[np.int64]
@@ -140,6 +162,7 @@ class TrainedVectors:
     history_weights: NDArray[np.float64]
     normalised: bool
     max_history: int
+    profile_columns: tuple[ProfileColumn, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -182,6 +205,17 @@ class Ranker:
     unrated_weight: float
     candidates: int
     trait_values: tuple[TraitValue, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Items in clusters: centres float32 (c, d); item_ids int64 (n,), ascending, with the number
+    of the cluster of each in labels, int64 (n,)."""
+
+    method: ClusterMethod
+    centres: NDArray[np.float32]
+    item_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ BEGIN
         RETURN QUERY EXECUTE format($text$
             SELECT row_number() OVER ()::int, ranked.*, NULL::real, 'popular'
             FROM (
-                SELECT c.item_id, c.isbn, c.title, p.score
+                SELECT p.item_id, c.isbn, c.title, p.score
                 FROM %s p JOIN tterec.catalogue c ON c.item_id = p.item_id
                 WHERE p.item_id <> ALL ($1) AND p.item_id %s
                 ORDER BY p.score DESC, p.item_id

@@ -15,11 +15,10 @@ DECLARE
     embedded record;
     excluded bigint[] := CASE WHEN exclude_rated IS DISTINCT FROM false THEN items ELSE '{}' END;
 BEGIN
-    -- Strategies are dispatched from here: each takes user_id, wanted, excluded, filters and seen.
     IF strategy IS NOT NULL THEN
-        RAISE EXCEPTION 'there is no strategy %', strategy
-            USING ERRCODE = 'invalid_parameter_value',
-                HINT = 'Leave it out: what is known of the user decides';
+        RETURN QUERY SELECT * FROM tterec.by_strategy(
+            strategy, items, ratings, wanted, excluded, filters);
+        RETURN;
     END IF;
     SELECT * INTO embedded FROM tterec.embed(user_id, items, ratings);
     IF embedded.vector IS NULL THEN

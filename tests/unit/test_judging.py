@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -128,6 +129,31 @@ def test_the_fit_is_given_the_training_part_only(
 @pytest.fixture(scope="module")
 def report(tastes: tuple[Interactions, FeatureTable, FeatureTable]) -> Report:
     return judge(*tastes, SMALL, Protocol(), progress=ignore)
+
+
+SIMPLE = ("weighted_average", "cluster_kmeans", "cluster_gmm")
+
+
+def test_unseen_users_are_judged_by_the_simpler_methods_too(
+    tastes: tuple[Interactions, FeatureTable, FeatureTable],
+) -> None:
+    report = judge(*tastes, SMALL, Protocol(split="unseen-users", k=10))
+    assert report.models.keys() == {"tterec", "towers", "item_knn", "popularity", *SIMPLE}
+    assert report.left_out is None
+    for model in SIMPLE:  # planted tastes are clumps, in which an average lies
+        for metric in ("precision", "map", "ndcg"):
+            assert value(report, model, metric) > 1.1 * value(report, "popularity", metric)
+
+
+def test_without_scikit_learn_the_report_says_what_is_left_out(
+    tastes: tuple[Interactions, FeatureTable, FeatureTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    report = judge(*tastes, replace(SMALL, epochs=1), Protocol(split="unseen-users"))
+    assert "weighted_average" in report.models
+    assert not {"cluster_kmeans", "cluster_gmm"} & report.models.keys()
+    assert report.left_out is not None
+    assert "pip install 'tterec[cluster]'" in report.left_out
 
 
 def value(report: Report, model: str, metric: str) -> float:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "recommend": "recommend",
     "similar": "similar",
     "explain": "explain",
+    "cluster": "cluster",
     "evaluate": "evaluate",
     "bench-index": "bench_index",
     "models": "models",

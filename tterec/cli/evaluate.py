@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tterec.cli.progress import progress_on_stderr
 from tterec.config import choices
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from tterec.judging import Report
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
 _SPLITS = ("random", "temporal", "leave-one-out", "unseen-users")
 _SHARE = 0.2
 _WIDTH = 100
+_MODELS_A_TABLE = 4
 MODEL_NAMES = {
     "tterec": "tterec",
     "towers": "towers alone",
     "item_knn": "item-kNN",
     "popularity": "popularity",
+    "weighted_average": "weighted average",
+    "cluster_kmeans": "K-means clusters",
+    "cluster_gmm": "Gaussian mixture",
     "biases": "biases",
 }
 _LIST_METRICS = {
@@ -125,8 +130,10 @@ def command(
     lists are made from one half of their interactions and judged by the other.
 
     Beside tterec stand its towers alone (no second stage) and two baselines, item-kNN and
-    popularity. Each figure has its 95% interval, from 1,000 bootstrap draws of users. Whatever a
-    user has met in the training part is left out of the list. The live generation goes on serving.
+    popularity; with unseen-users also the weighted average of a user's books, and the most popular
+    books of the nearest cluster (needs 'tterec[cluster]'). Each figure has its 95% interval, from
+    1,000 bootstrap draws of users. Whatever a user has met in the training part is left out of the
+    list. The live generation goes on serving.
 
     Settings: flags, then --config, then (without --config) those of the live generation. If they
     are those of the live generation, and the queries too, the report is stored with it (the
@@ -172,14 +179,26 @@ def command(
 
 
 def _print_table(report: Report) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH)
+    for line in _heading(report):
+        console.print(line, markup=False, soft_wrap=True)
     names = [name for name, model in report.models.items() if "ndcg" in model.overall]
+    for start in range(0, len(names), _MODELS_A_TABLE):
+        console.print(_table(report, names[start : start + _MODELS_A_TABLE]))
+    for line in (*_predictions(report), *_verdicts(report)):
+        console.print(line, markup=False, soft_wrap=True)
+    if report.left_out is not None:
+        console.print(f"Left out: {report.left_out}", markup=False, soft_wrap=True)
+
+
+def _table(report: Report, names: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in names:
@@ -197,11 +216,7 @@ def _print_table(report: Report) -> None:
     for kind, label in (("head", "top 1%"), ("middle", "next 19%"), ("tail", "the rest")):
         cells = [report.models[name].by_item_popularity[kind]["recall"] for name in names]
         table.add_row(label, *map(_cell, cells))
-    for line in _heading(report):
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(table)
-    for line in (*_predictions(report), *_verdicts(report)):
-        console.print(line, markup=False, soft_wrap=True)
+    return table
 
 
 def _heading(report: Report) -> Iterator[str]:

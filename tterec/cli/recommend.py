@@ -18,12 +18,14 @@ from tterec.errors import InvalidArgument
 if TYPE_CHECKING:
     from tterec import Filters, Rules
     from tterec.recommender import Recommender
+    from tterec.records import Progress, Recommendation, Strategy
 
 _FILE = click.Path(path_type=Path)
+_STRATEGIES = ("weighted-average", "cluster-kmeans", "cluster-gmm", "popular")
 
 
 @click.command("recommend")
-@click.argument("user", required=False)
+@click.argument("given", metavar="[USER]", nargs=-1)
 @click.option("-k", default=10, show_default=True, metavar="N", help="How many books.")
 @click.option(
     "--format",
@@ -38,12 +40,20 @@ _FILE = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
 @click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
 @index_option
+@click.option(
+    "--profile",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Not for a user but for these features, such as age=34; more may follow, or repeat it.",
+)
+@click.option("--strategy", type=click.Choice(_STRATEGIES), help="A simpler method.")
 @filters_options
 @rules_options
 @database_option
 def command(
     *,
-    user: str | None,
+    given: tuple[str, ...],
     k: int,
     style: str | None,
     everybody: bool,
@@ -51,6 +61,8 @@ def command(
     output: Path | None,
     no_ranker: bool,
     index: str,
+    pairs: tuple[str, ...],
+    strategy: Strategy | None,
     database_url: str | None,
     filters: Filters | None,
     rules: Rules | None,
@@ -64,6 +76,10 @@ def command(
     by lists of ISBNs are --available and --unavailable. These and the other options from
     --diversity on are rules of a shop; what each costs is in the README.
 
+    With --profile the list is for somebody who is in no table, by what is known of them: columns
+    of the users query. --strategy takes the weighted average of the user's books, or the popular
+    ones of the nearest cluster (see tterec cluster), or what is popular with all.
+
     \b
     Examples:
       tterec recommend 123
@@ -72,12 +88,23 @@ def command(
       tterec recommend 123 --max-per-author 2 --freshness 0.2
       tterec recommend 123 --index faiss-hnsw
       tterec recommend --all -k 50 -o lists.csv
+      tterec recommend --profile age=34 location="thornbury, england"
+      tterec recommend 123 --strategy weighted-average
     """
-    if [user is not None, everybody, users_file is not None].count(True) != 1:
+    profile = (*pairs, *given) if pairs else ()
+    user = given[0] if given and not pairs else None
+    if profile and strategy is not None:
+        raise InvalidArgument("--strategy looks at what a user read: leave out --profile, or it")
+    if len(given) > 1 and not pairs:
         raise InvalidArgument(
-            "name one user (tterec recommend 123), a file (--users FILE) or everybody (--all)"
+            f"{' '.join(given)} are {len(given)} users; name one, or a file with --users FILE"
         )
-    many = user is None
+    if [bool(profile), user is not None, everybody, users_file is not None].count(True) != 1:
+        raise InvalidArgument(
+            "name one user (tterec recommend 123), a file (--users FILE), everybody (--all), or "
+            "features (--profile age=34)"
+        )
+    many = user is None and not profile
     if many and style not in (None, "csv"):
         raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
     users = None if users_file is None else read_column(users_file, "user_id")
@@ -88,6 +115,11 @@ def command(
         Recommender(Database.resolve(database_url), index=index) as recommender,
         lists.output(output) as out,
     ):
+        if profile:
+            lists.write_list(
+                out, _for_profile(recommender, profile, k, rules, filters), style or "table"
+            )
+            return
         if user is None:
             with progress_on_stderr() as progress:
                 found = recommender.recommend_many(
@@ -96,6 +128,7 @@ def command(
                     ranker=not no_ranker,
                     rules=rules,
                     filters=filters,
+                    strategy=strategy,
                     progress=progress,
                 )
                 lists.write_csv(
@@ -108,10 +141,46 @@ def command(
                     ),
                 )
             return
-        one = recommender.recommend(user, k, ranker=not no_ranker, rules=rules, filters=filters)
-        if k > 0 and (not one or one[0].source == "popular"):
+        one = recommender.recommend(
+            user,
+            k,
+            ranker=not no_ranker,
+            rules=rules,
+            filters=filters,
+            strategy=strategy,
+            progress=_say,
+        )
+        if k > 0 and strategy != "popular" and (not one or one[0].source == "popular"):
             click.echo(_why_not_personal(recommender, user, bool(one), filters), err=True)
         lists.write_list(out, one, style or "table")
+
+
+def _say(progress: Progress) -> None:
+    if progress.message is not None:
+        click.echo(progress.message, err=True)
+
+
+def _for_profile(
+    recommender: Recommender,
+    pairs: tuple[str, ...],
+    k: int,
+    rules: Rules | None,
+    filters: Filters | None,
+) -> list[Recommendation]:
+    from tterec import cold_start
+
+    kinds = recommender.profile_features()
+    if kinds is None:
+        click.echo(
+            "No generation is live (train one: tterec train): these are popular books.", err=True
+        )
+        return recommender.popular(k, rules=rules, filters=filters)
+    found = recommender.recommend_for_profile(
+        cold_start.parsed(kinds, pairs), k, rules=rules, filters=filters
+    )
+    if found and found[0].source == "popular":
+        click.echo("Nothing is known of this visitor: these are popular books.", err=True)
+    return found
 
 
 def _why_not_personal(

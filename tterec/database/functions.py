@@ -9,13 +9,15 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from tterec import errors
+from tterec.database import letters
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.database.resources import directory
 
 
 def bodies() -> list[str]:
-    """The files' texts. `@extension@` in them stands for the schema of the type `vector`."""
+    """The files' texts. `@extension@` in them stands for the schema of the type `vector`, and
+    what `letters` lists for characters."""
     files = sorted((directory("sql") / "functions").glob("*.sql"))
     return [file.read_text(encoding="utf-8") for file in files]
 
@@ -33,10 +35,13 @@ def apply(connection: Connection) -> None:
     # A role that is not superuser may name hnsw.* settings only once the library is loaded.
     schema = extension_schema(connection)
     connection.execute(sql.SQL("SELECT '[1]'::{}.vector").format(schema))
-    quoted = schema.as_string(connection)
+    meant = {"@extension@": schema.as_string(connection)}
+    meant |= letters.placeholders(connection.info.parameter_status("server_encoding") == "UTF8")
     try:
         for body in bodies():
-            connection.execute(body.replace("@extension@", quoted).encode())
+            connection.execute(
+                re.sub(r"@[a-z]+@", lambda name: meant.get(name[0], name[0]), body).encode()
+            )
     except pg.DependentObjectsStillExist as error:
         raise errors.DatabaseError(
             f"the SQL functions cannot be replaced: {error.diag.message_primary}: "

@@ -8,6 +8,7 @@ dimension and a zero as big-endian int16, then big-endian float32s.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -51,6 +52,29 @@ def to_copy(ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> Iterator[byt
         rows["vector"] = matrix[part]
         yield rows.tobytes()
     yield TRAILER
+
+
+def texts_to_copy(keys: Iterable[tuple[str, str]], matrix: NDArray[np.float32]) -> Iterator[bytes]:
+    """The stream for `COPY table (text, text, vector) FROM STDIN (FORMAT binary)`, in chunks.
+
+    keys (n,), matrix (n, d).
+    """
+    dim = matrix.shape[1]
+    header = struct.pack(">ihh", _HEADER_BYTES + 4 * dim, dim, 0)
+    yield SIGNATURE
+    rows: list[bytes] = []
+    for texts, vector in zip(keys, matrix.astype(">f4"), strict=True):
+        first, second = (text.encode() for text in texts)
+        rows.append(
+            struct.pack(
+                f">hi{len(first)}si{len(second)}s", 3, len(first), first, len(second), second
+            )
+        )
+        rows += (header, vector.tobytes())
+        if len(rows) >= _ROWS_A_CHUNK:
+            yield b"".join(rows)
+            rows.clear()
+    yield b"".join(rows) + TRAILER
 
 
 def from_copy(

@@ -36,6 +36,6 @@ def create(
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for block in sparse_vectors.to_copy(ranker.item_ids, rows, dim, (leads, traits)):
             copy.write(block)
-    finish(connection, name, sql.Identifier("item_id"))
+    finish(connection, name, "item_id")
     connection.execute(sql.SQL("ANALYZE {}").format(name))
     progress(Progress("write evidence", 1, 1))

@@ -17,9 +17,11 @@ from tterec.database.connection import Connection
 from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
 from tterec.store import (
     change_queue,
+    clusters,
     evidence_table,
     live_views,
     locks,
+    profile_tables,
     recall,
     registry,
     revisions,
@@ -136,6 +138,7 @@ def publish_vectors(
     """
     with connection.transaction():
         vector_tables.create(connection, generation, vectors, progress, watcher)
+        profile_tables.create(connection, generation, vectors.profile_columns, vectors.dim)
         if ranker is not None:
             evidence_table.create(connection, generation, ranker, progress)
             state_tables.keep_traits(connection, generation, ranker)
@@ -207,6 +210,8 @@ def clear(connection: Connection, generation: int) -> None:
         connection.execute(
             f"DELETE FROM tterec.{table} WHERE generation = %s".encode(), (generation,)
         )
+    profile_tables.delete_columns(connection, generation)
+    clusters.delete(connection, generation)
     connection.execute(
         "UPDATE tterec.models SET weights = NULL WHERE generation = %s AND weights IS NOT NULL",
         (generation,),

@@ -21,7 +21,8 @@ from tterec.records import Progress, ProgressCallback, TrainedVectors, ignore
 # Each kind of table of dense vectors with its id column.
 KINDS = {"item_vectors": "item_id", "history_vectors": "item_id", "user_vectors": "user_id"}
 EVIDENCE = "item_evidence"
-TABLES = (*KINDS, EVIDENCE)
+PROFILE = "profile_tokens"
+TABLES = (*KINDS, EVIDENCE, PROFILE)
 
 _POLL_SECONDS = 0.5
 
@@ -73,10 +74,13 @@ def _fill(
     progress: ProgressCallback,
 ) -> None:
     ids, matrix = rows
-    name, key = table(kind, generation), sql.Identifier(KINDS[kind])
+    name = table(kind, generation)
     connection.execute(
         sql.SQL("CREATE TABLE {} ({} bigint NOT NULL, embedding {}.vector({}) NOT NULL)").format(
-            name, key, extension_schema(connection), sql.Literal(matrix.shape[1])
+            name,
+            sql.Identifier(KINDS[kind]),
+            extension_schema(connection),
+            sql.Literal(matrix.shape[1]),
         )
     )
     statement = sql.SQL("COPY {} FROM STDIN (FORMAT binary, FREEZE)").format(name)
@@ -88,12 +92,13 @@ def _fill(
             progress(
                 Progress(f"write {kind.replace('_', ' ')}", written // row_bytes, total=len(ids))
             )
-    finish(connection, name, key)
+    finish(connection, name, KINDS[kind])
 
 
-def finish(connection: Connection, name: sql.Identifier, key: sql.Identifier) -> None:
+def finish(connection: Connection, name: sql.Identifier, *key: str) -> None:
     """Give a table that is filled its key, and the readers' role the right to read it."""
-    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, key))
+    columns = sql.SQL(", ").join(map(sql.Identifier, key))
+    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, columns))
     if roles.reader_exists(connection):
         connection.execute(
             sql.SQL("GRANT SELECT ON {} TO {}").format(name, sql.Identifier(roles.READER))

@@ -7,30 +7,24 @@ with the generation, and applies to columns seen later.
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tterec.encoding import finite, normalised, standardised, word_buckets, words
 from tterec.errors import SourceError
 from tterec.records import Column
 from tterec.towers.ragged import Index, offsets_of, spans
 
-CLIP = 4.0
-"""Standardised numbers end here: a price of a million must not drown the rest."""
 LARGEST_VOCABULARY = 50_000
 """Most frequent values that have a row of their own."""
 MANY_VALUES = 1000
 """A text column with more values than this is met by its words as well as by its values."""
 LEAST_BUCKETS, MOST_BUCKETS = 2**6, 2**15
-LONGEST_TEXT = 64
-"""Distinct words of a value that count; a title has 6, a blurb 100."""
-_WORD = re.compile(r"\w+")
 
 Fitted = dict[str, Any]
 
@@ -48,7 +42,7 @@ def fit_column(column: Column) -> Fitted:
     """Learn a column's means or vocabularies; a JSON-able dictionary for apply_column."""
     fitted: Fitted = {"name": column.name, "kind": column.kind}
     if column.kind in ("number", "boolean", "date", "vector"):
-        values = _finite(column.values)
+        values = finite(column.values)
         known = ~np.isnan(values).any(axis=1)
         mean, scale = _moments(values[known])
         return fitted | {"mean": mean.tolist(), "scale": scale.tolist()}
@@ -89,19 +83,14 @@ def token_count(fitted: Fitted) -> int:
 
 def dense_values(fitted: Fitted, column: Column) -> NDArray[np.float32]:
     """A column's standardised numbers and missing flag: float32 (n, dense_width)."""
-    values = _finite(column.values)
+    values = finite(column.values)
     width = len(fitted["mean"])
     if values.shape[1] != width:
         raise SourceError(
             f"column {column.name} has vectors of {values.shape[1]} numbers, training saw {width}; "
             "train again: tterec train"
         )
-    missing = np.isnan(values).any(axis=1)
-    standardised = (values - np.array(fitted["mean"])) / np.array(fitted["scale"])
-    # A vector's numbers together weigh as much as one number.
-    standardised = np.clip(standardised, -CLIP, CLIP) / np.sqrt(width)
-    standardised[missing] = 0.0
-    return np.column_stack([standardised, missing]).astype(np.float32)
+    return standardised(values, np.array(fitted["mean"]), np.array(fitted["scale"]))
 
 
 def token_values(fitted: Fitted, column: Column) -> Tokens:
@@ -115,11 +104,7 @@ def token_values(fitted: Fitted, column: Column) -> Tokens:
     lengths = np.zeros(len(lists), dtype=np.int64)
     for position, texts in enumerate(lists):
         known = [number[text] for text in texts if text in number]
-        hashed = (
-            sorted({len(number) + _hash(word, buckets) for text in texts for word in words(text)})
-            if buckets
-            else []
-        )
+        hashed = [len(number) + bucket for bucket in word_buckets(texts, buckets)]
         for group in (known, hashed):
             ids += group
             weights += [max(len(group), 1) ** -0.5] * len(group)
@@ -132,24 +117,6 @@ def token_values(fitted: Fitted, column: Column) -> Tokens:
         np.array(ids, dtype=np.int64)[flat],
         np.array(weights, dtype=np.float32)[flat],
     )
-
-
-def words(text: str) -> list[str]:
-    """The first distinct words of a text, in order."""
-    return list(dict.fromkeys(_WORD.findall(text)))[:LONGEST_TEXT]
-
-
-def _hash(word: str, buckets: int) -> int:
-    # Python's hash() differs from process to process.
-    return zlib.crc32(word.encode("utf-8", "surrogatepass")) % buckets
-
-
-def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Numbers as columns (n, width), infinite ones turned into missing ones."""
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim == 1:
-        numbers = numbers[:, None]
-    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -168,13 +135,8 @@ def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def _texts(column: Column) -> Callable[[Any], tuple[str, ...]]:
     """How to read one value of the column: as its distinct normalised texts."""
     if column.kind == "text[]":
-        return lambda value: _normalised(value or ())
-    return lambda value: _normalised(() if value is None else (value,))
-
-
-def _normalised(texts: Iterable[str | None]) -> tuple[str, ...]:
-    plain = (" ".join(text.casefold().split()) for text in texts if text is not None)
-    return tuple(dict.fromkeys(text for text in plain if text))
+        return lambda value: normalised(value or ())
+    return lambda value: normalised(() if value is None else (value,))
 
 
 def _distinct(column: Column) -> Counter[tuple[str, ...]]:

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from tterec.config import TrainingConfig
+from tterec.encoding import token_key
 from tterec.errors import TterecError
-from tterec.records import FeatureTable, TrainedVectors
+from tterec.records import FeatureTable, ProfileColumn, TrainedVectors
 from tterec.towers import model, weights
+from tterec.towers.columns import dense_width, token_count
 from tterec.towers.features import Encoded, Features
 from tterec.towers.histories import rows_of
 from tterec.towers.profile import profile_table
@@ -155,7 +157,28 @@ class Towers:
             history_weights=self.history_weights,
             normalised=self.normalised,
             max_history=self.config.max_history,
+            profile_columns=tuple(self._profile_columns()),
         )
+
+    def _profile_columns(self) -> Iterator[ProfileColumn]:
+        """The user tower's columns, with their rows of its parameters."""
+        tokens, dense = (self.parameters[name].numpy() for name in ("user_tokens", "user_dense"))
+        token, row = 0, 0
+        for fitted in self.user_features.columns:
+            tokens_end, rows_end = token + token_count(fitted), row + dense_width(fitted)
+            is_dense = "mean" in fitted
+            values, buckets = fitted.get("values", ()), int(fitted.get("buckets", 0))
+            yield ProfileColumn(
+                name=fitted["name"],
+                kind=fitted["kind"],
+                mean=np.array(fitted["mean"]) if is_dense else None,
+                scale=np.array(fitted["scale"]) if is_dense else None,
+                weights=dense[row:rows_end].copy() if is_dense else None,
+                buckets=buckets,
+                tokens=[*map(token_key, values), *map(str, range(buckets))],
+                embeddings=tokens[token:tokens_end].copy(),
+            )
+            token, row = tokens_end, rows_end
 
     def _sums(self, encoded: Encoded, side: str) -> Iterator[tuple[slice, torch.Tensor]]:
         """Feature sums in float64, chunk by chunk: the rows, and (rows, d)."""
