@@ -39,6 +39,7 @@ class BulkStrategy:
         self._by_cluster: list[list[Recommendation]] | None = None
         if self.model is None or not self._average:
             return
+        self._item_ids, self._vectors = pgvector.all_item_vectors(connection, self.model)
         self._index = MatrixIndex(pgvector.catalogue(connection, self.model, among))
         if strategies.method_of(strategy) is not None:
             clusters = clusters_of(connection, self.model)
@@ -71,20 +72,17 @@ class BulkStrategy:
             for one in self._by_cluster[cluster]
         )
         listed = list(_unread(by_nearness, history, k))
-        items = self._index.items
         wanted = np.array([one.book_id for one in listed], dtype=np.int64)
-        rows, known = positions(items.item_ids, wanted)
-        vectors = dict(zip(wanted[known].tolist(), items.vectors[rows], strict=True))
+        rows, known = positions(self._item_ids, wanted)
+        vectors = dict(zip(wanted[known].tolist(), self._vectors[rows], strict=True))
         return strategies.finished(listed, average, vectors)
 
     def _average_of(self, history: History) -> NDArray[np.float64] | None:
         if self.model is None:
             return None
         telling = history.item_ids[: self.model.max_history]
-        rows, known = positions(self._index.items.item_ids, telling)
-        return weighted_average(
-            self._index.items.vectors[rows], history.ratings[: len(telling)][known]
-        )
+        rows, known = positions(self._item_ids, telling)
+        return weighted_average(self._vectors[rows], history.ratings[: len(telling)][known])
 
 
 def _unread(found: Iterable[Recommendation], history: History, k: int) -> Iterator[Recommendation]:

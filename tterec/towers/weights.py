@@ -28,7 +28,9 @@ def load(data: bytes) -> tuple[Parameters, Index, Index]:
     """What `save` was given. Raises TterecError for anything but its bytes."""
     try:
         tensors = load_tensors(data)
-        item_ids, held_out = tensors.pop(_ITEMS), tensors.pop(_HELD_OUT)
+        item_ids = tensors.pop(_ITEMS)
+        # Towers from before fine-tuning do not say.
+        held_out = tensors.pop(_HELD_OUT, np.zeros(0, np.int64))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TterecError(DAMAGED) from error
     if item_ids.dtype != np.int64 or item_ids.ndim != 1 or np.any(np.diff(item_ids) <= 0):
