@@ -100,14 +100,15 @@ class _Worker:
         notices.listen(self._connection)
         told = None
         while True:
-            state = "Following the changes."
             if registry.live(self._connection) is None:
                 state = "No generation is live; waiting for: tterec train"
+            else:
+                self._current().load()  # before somebody waits for it
+                state = "Following the changes."
             if state != told:
                 self._say(state)
                 told = state
-            if registry.live(self._connection) is not None:
-                self._current().load()  # before somebody waits for it
+            if self._generation is not None:
                 self.catch_up()
             rest = poll if self._noted else max(poll, _REST * self._compared)
             notices.wait(self._connection, rest)
