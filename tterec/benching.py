@@ -17,6 +17,7 @@ from tterec.errors import EvaluationError, InvalidArgument, NoActiveModel, Ttere
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.retrieval import choice, pgvector
+from tterec.retrieval import users as user_rows
 from tterec.retrieval.base import CandidateIndex
 from tterec.retrieval.matrix import MatrixIndex
 from tterec.retrieval.pgvector import LiveModel
@@ -230,14 +231,14 @@ def _probes(
     connection: Connection, model: LiveModel, users: int, seed: int, progress: ProgressCallback
 ) -> list[Probe]:
     """At most so many users with a history, with their vectors and all that they have met."""
-    everybody = pgvector.all_users(connection)
+    everybody = user_rows.all_users(connection)
     drawn = np.random.default_rng(seed).permutation(len(everybody)).tolist()
     probes: list[Probe] = []
     for start in range(0, len(drawn), _USERS_A_BATCH):
         names = [everybody[place] for place in drawn[start : start + _USERS_A_BATCH]]
-        ids = [i for i in pgvector.user_ids(connection, names) if i is not None]
-        histories = pgvector.histories(connection, ids)
-        profiles = pgvector.profiles(connection, model, [*histories])
+        ids = [i for i in user_rows.user_ids(connection, names) if i is not None]
+        histories = user_rows.histories(connection, ids)
+        profiles = user_rows.profiles(connection, model, [*histories])
         for user, history in histories.items():
             items = history.item_ids[: model.max_history]
             found = pgvector.history_vectors(connection, model, items)

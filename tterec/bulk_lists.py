@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,32 @@ from tterec.filters import Filters
 from tterec.ranking import exact
 from tterec.records import Recommendation, Source, User
 from tterec.retrieval import evidence, pgvector
+from tterec.retrieval import users as user_rows
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.choice import Indexes
 from tterec.retrieval.matrix import positions
-from tterec.retrieval.pgvector import NO_ITEMS, History, LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS, LiveModel
+from tterec.retrieval.users import History
 
 if TYPE_CHECKING:
+    from tterec.ranking.rules import Rules
     from tterec.ranking.second_stage import Stage
 
 # This many pairs of user and item are scored at once: 64 MB of float32.
 _PAIRS_AT_ONCE = 2**24
 _MOST_USERS_AT_ONCE = 1024
+
+
+class BulkLists(Protocol):
+    """What has lists of many users: by the towers, or by a strategy."""
+
+    model: LiveModel | None
+
+    def recommend(
+        self, connection: Connection, users: Sequence[User], k: int
+    ) -> list[list[Recommendation]]:
+        """Each user's list; not too many users at once."""
+        ...
 
 
 class Bulk:
@@ -64,12 +79,12 @@ class Bulk:
         self, connection: Connection, users: Sequence[User], k: int
     ) -> list[list[Recommendation]]:
         """Each user's list; at most `users_at_once` users."""
-        found = pgvector.known(connection, users)
+        found = user_rows.known(connection, users)
         known = [user_id for user_id, _ in found if user_id is not None]
         seen = [history for _, history in found]
         embedded: dict[int, tuple[NDArray[np.float64], Source]] = {}
         if self.model is not None:
-            profiles = pgvector.profiles(connection, self.model, known)
+            profiles = user_rows.profiles(connection, self.model, known)
             for place, (user_id, history) in enumerate(found):
                 profile = None if user_id is None else profiles.get(user_id)
                 vector, source = self._embed(self.model, profile, history)
@@ -159,3 +174,26 @@ class Bulk:
             )
             lists[place] = assemble.listed(candidates, scores, similarities, k, "history")
         return lists
+
+
+def under_rules(
+    connection: Connection, bulk: BulkLists, users: Sequence[User], k: int, rules: Rules
+) -> list[list[Recommendation]]:
+    """The k of each user's list under the rules."""
+    from tterec import listing
+
+    asked = listing.depth(rules, k)
+    lists = bulk.recommend(connection, users, asked)
+    # Together, for most users: one query a batch, not one a user.
+    shared = listing.read_facts(connection, bulk.model, rules, chain.from_iterable(lists))
+    listed = []
+    for place, user_id in enumerate(user_rows.user_ids(connection, users)):
+
+        def find(n: int, place: int = place) -> tuple[list[Recommendation], listing.Facts]:
+            if n == asked:
+                return lists[place], shared
+            found = bulk.recommend(connection, [users[place]], n)[0]
+            return found, listing.read_facts(connection, bulk.model, rules, found)
+
+        listed.append(listing.under_rules(rules, k, user_id or 0, find))
+    return listed

@@ -14,8 +14,10 @@ from tterec.database.connection import Connection
 from tterec.ranking.averages import nearest_first, weighted_average
 from tterec.records import Clusters, Recommendation, Strategy, User
 from tterec.retrieval import pgvector
+from tterec.retrieval import users as user_rows
 from tterec.retrieval.matrix import MatrixIndex, positions
-from tterec.retrieval.pgvector import NO_ITEMS, Among, History, LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS, Among, LiveModel
+from tterec.retrieval.users import History
 
 _EVERYTHING = 2**31 - 1
 _USERS_AT_ONCE = 256
@@ -53,7 +55,7 @@ class BulkStrategy:
         self, connection: Connection, users: Sequence[User], k: int
     ) -> list[list[Recommendation]]:
         """Each user's list; at most `users_at_once` users."""
-        return [self._list(history, k) for _, history in pgvector.known(connection, users)]
+        return [self._list(history, k) for _, history in user_rows.known(connection, users)]
 
     def _list(self, history: History, k: int) -> list[Recommendation]:
         average = self._average_of(history) if self._average else None

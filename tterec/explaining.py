@@ -12,7 +12,9 @@ from tterec.database.connection import Connection
 from tterec.ranking import exact
 from tterec.records import Contribution
 from tterec.retrieval import evidence, pgvector
-from tterec.retrieval.pgvector import History, LiveModel
+from tterec.retrieval import users as user_rows
+from tterec.retrieval.pgvector import LiveModel
+from tterec.retrieval.users import History
 
 _PROFILE = -1
 
@@ -39,7 +41,7 @@ def explain(
     matrix = np.array([vectors[item] for item in items[known].tolist()]).reshape(-1, model.dim)
     profile = None
     if user_id is not None:
-        profile = pgvector.profiles(connection, model, [user_id]).get(user_id)
+        profile = user_rows.profiles(connection, model, [user_id]).get(user_id)
     vector, source = assemble.embed(model, profile, matrix, ratings[known])
     if vector is None:
         return None

@@ -6,18 +6,17 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import assemble, bulk_lists, errors, explaining
+from tterec import bulk_lists, errors, explaining, single_lists
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
 from tterec.filters import Filters
-from tterec.ranking import exact
 from tterec.records import (
     ClusterMethod,
     Clusters,
@@ -30,9 +29,11 @@ from tterec.records import (
     User,
     ignore,
 )
-from tterec.retrieval import evidence, pgvector
+from tterec.retrieval import pgvector
+from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import PGVECTOR, Indexes
-from tterec.retrieval.pgvector import NO_ITEMS, Among, History
+from tterec.retrieval.pgvector import NO_ITEMS, Among
+from tterec.retrieval.users import History
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -101,7 +102,7 @@ class Recommender:
         self._prepare(strategy, progress)
 
         def work(connection: Connection) -> list[Recommendation]:
-            user_id, history = pgvector.known(connection, [user])[0]
+            user_id, history = user_rows.known(connection, [user])[0]
             excluded = history.item_ids if exclude_rated else NO_ITEMS
             among = pgvector.among(connection, filters)
 
@@ -110,7 +111,7 @@ class Recommender:
                     return self._by_strategy(
                         connection, strategy, history, n, excluded=excluded, among=among
                     )
-                return _for_history(
+                return single_lists.for_history(
                     connection,
                     user_id,
                     history,
@@ -121,7 +122,7 @@ class Recommender:
                     among=among,
                 )
 
-            return _under_rules(connection, rules, k, user_id, best)
+            return single_lists.under_rules(connection, rules, k, user_id, best)
 
         return self._ask(work)
 
@@ -144,7 +145,7 @@ class Recommender:
 
         def work(connection: Connection) -> list[Recommendation]:
             among = pgvector.among(connection, filters)
-            return _under_rules(
+            return single_lists.under_rules(
                 connection,
                 rules,
                 k,
@@ -204,12 +205,12 @@ class Recommender:
             values[np.isinf(values)] = np.nan
             history = History(np.array(ordered, dtype=np.int64), values)
             among = pgvector.among(connection, filters)
-            return _under_rules(
+            return single_lists.under_rules(
                 connection,
                 rules,
                 k,
                 None,
-                lambda n: _for_history(
+                lambda n: single_lists.for_history(
                     connection,
                     None,
                     history,
@@ -239,12 +240,12 @@ class Recommender:
         def work(connection: Connection) -> list[Recommendation]:
             item_id = _item_id(connection, isbn)
             among = pgvector.among(connection, filters)
-            return _under_rules(
+            return single_lists.under_rules(
                 connection,
                 rules,
                 k,
                 None,
-                lambda n: _near(connection, self._indexes, item_id, n, among),
+                lambda n: single_lists.near(connection, self._indexes, item_id, n, among),
             )
 
         return self._ask(work)
@@ -258,7 +259,7 @@ class Recommender:
         def work(connection: Connection) -> list[Recommendation]:
             model = pgvector.live_model(connection)
             among = pgvector.among(connection, filters)
-            return _under_rules(
+            return single_lists.under_rules(
                 connection,
                 rules,
                 k,
@@ -288,7 +289,7 @@ class Recommender:
     def _explained(self, user: User, isbn: str) -> explaining.Explained | None:
         def work(connection: Connection) -> explaining.Explained | None:
             item_id = _item_id(connection, isbn)
-            user_id, history = pgvector.known(connection, [user])[0]
+            user_id, history = user_rows.known(connection, [user])[0]
             return explaining.explain(connection, user_id, history, item_id)
 
         return self._ask(work)
@@ -334,7 +335,7 @@ class Recommender:
         progress: ProgressCallback,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         if users is None:
-            users = self._ask(pgvector.all_users)
+            users = self._ask(user_rows.all_users)
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
 
@@ -354,7 +355,7 @@ class Recommender:
                     bulk = held(connection)
                 if rules is None or not rules.on:
                     return bulk.recommend(connection, batch, k)
-                return _all_under_rules(connection, bulk, batch, k, rules)
+                return bulk_lists.under_rules(connection, bulk, batch, k, rules)
 
             yield from zip(batch, self._ask(work), strict=True)
             done += len(batch)
@@ -443,107 +444,3 @@ def _item_id(connection: Connection, isbn: str) -> int:
             "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
         )
     return min(item_id for _, item_id in found)
-
-
-def _under_rules(
-    connection: Connection,
-    rules: Rules | None,
-    k: int,
-    user_id: int | None,
-    best: Callable[[int], list[Recommendation]],
-) -> list[Recommendation]:
-    """The k of a list under the rules; `best(n)` is its first n without."""
-    if rules is None or not rules.on:
-        return best(k)
-    from tterec import listing
-
-    model = pgvector.live_model(connection)
-
-    def find(n: int) -> tuple[list[Recommendation], listing.Facts]:
-        found = best(n)
-        return found, listing.read_facts(connection, model, rules, found)
-
-    return listing.under_rules(rules, k, user_id or 0, find)
-
-
-def _all_under_rules(
-    connection: Connection, bulk: Bulk | BulkStrategy, users: Sequence[User], k: int, rules: Rules
-) -> list[list[Recommendation]]:
-    """The k of each user's list under the rules."""
-    from tterec import listing
-
-    asked = listing.depth(rules, k)
-    lists = bulk.recommend(connection, users, asked)
-    # Together, for most users: one query a batch, not one a user.
-    shared = listing.read_facts(connection, bulk.model, rules, chain.from_iterable(lists))
-    listed = []
-    for place, user_id in enumerate(pgvector.user_ids(connection, users)):
-
-        def find(n: int, place: int = place) -> tuple[list[Recommendation], listing.Facts]:
-            if n == asked:
-                return lists[place], shared
-            found = bulk.recommend(connection, [users[place]], n)[0]
-            return found, listing.read_facts(connection, bulk.model, rules, found)
-
-        listed.append(listing.under_rules(rules, k, user_id or 0, find))
-    return listed
-
-
-def _near(
-    connection: Connection, indexes: Indexes, item_id: int, k: int, among: Among | None
-) -> list[Recommendation]:
-    excluded = np.array([item_id], dtype=np.int64)
-    model = pgvector.live_model(connection)
-    vector = None if model is None else pgvector.item_vector(connection, model, item_id)
-    if model is None or vector is None:
-        return pgvector.popular(connection, model, k, excluded, among)
-    index = indexes.of(connection, model, among)
-    return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
-
-
-def _for_history(
-    connection: Connection,
-    user_id: int | None,
-    history: History,
-    k: int,
-    excluded: NDArray[np.int64],
-    *,
-    indexes: Indexes,
-    ranker: bool = True,
-    among: Among | None = None,
-) -> list[Recommendation]:
-    model = pgvector.live_model(connection)
-    if model is None:
-        return pgvector.popular(connection, None, k, excluded, among)
-    items = history.item_ids[: model.max_history]
-    found = pgvector.history_vectors(connection, model, items) if len(items) else {}
-    known = [place for place, item_id in enumerate(items.tolist()) if item_id in found]
-    profile = None
-    if user_id is not None:
-        profile = pgvector.profiles(connection, model, [user_id]).get(user_id)
-    vectors = np.array([found[items[place]] for place in known]).reshape(-1, model.dim)
-    vector, source = assemble.embed(model, profile, vectors, history.ratings[known])
-    if vector is None:
-        return pgvector.popular(connection, model, k, excluded, among)
-    index = indexes.of(connection, model, among)
-    if not ranker or model.ranking is None or source != "history":
-        return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
-    wanted = max(k, model.ranking.candidates)
-    found_near = index.candidates(vector, wanted, excluded)
-    best = exact.rank(found_near.item_ids, exact.exact_scores(vector, found_near.vectors), wanted)
-    voices = exact.voices(history.ratings[: len(items)], model.ranking.unrated_weight)
-    found_all = evidence.considered(
-        connection,
-        model,
-        near=found_near.item_ids[best],
-        met=items,
-        voices=voices,
-        excluded=excluded,
-        among=among,
-    )
-    candidates, rows = found_all.candidates, found_all.evidence
-    similarities = exact.exact_scores(vector, candidates.vectors)
-    speaking = exact.loudest(found_all.speaking, found_all.voices)
-    spoken = exact.evidence_sums(rows.offsets, rows.positions, rows.values, *speaking)
-    scores = exact.mixed_scores(similarities, spoken, model.ranking.similarity_weight)
-    return assemble.listed(candidates, scores, similarities, k, source)

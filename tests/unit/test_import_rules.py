@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bookshop": set(),
 }
 MAY_IMPORT["assemble"] = LEAVES | {"retrieval", "ranking"}
-MAY_IMPORT["bulk_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database"}
+MAY_IMPORT["single_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database", "listing"}
+MAY_IMPORT["bulk_lists"] = MAY_IMPORT["single_lists"]
 MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["cold_start"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["strategies"] = MAY_IMPORT["bulk_lists"]

@@ -21,8 +21,6 @@ from tterec.retrieval.base import Candidates
 
 T = TypeVar("T")
 
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
-_BIGINT = range(-(2**63), 2**63)
 # In the files of queries: which items pass the filters.
 _AMONG = re.compile(r"\s+AND \S+ @among@")
 
@@ -62,14 +60,6 @@ class LiveModel:
 
 
 @dataclass(frozen=True)
-class History:
-    """A user's interactions, the most telling first: int64 (n,), and float32 (n,) with NaN."""
-
-    item_ids: NDArray[np.int64]
-    ratings: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Among:
     """Which items pass the filters: the SQL that follows an item id in a condition, made by
     `tterec.among()`; and whether they are few, to be scored all."""
@@ -79,7 +69,6 @@ class Among:
 
 
 NO_ITEMS: NDArray[np.int64] = np.zeros(0, np.int64)
-NO_HISTORY = History(NO_ITEMS, np.zeros(0, np.float32))
 
 
 def prepare(connection: Connection) -> None:
@@ -126,78 +115,12 @@ def still_there(connection: Connection, model: LiveModel) -> bool:
     return query(connection, "still_there", model).fetchone() == (True,)
 
 
-def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | None]:
-    """The id of each user, given by id or by name; None for a name that has none.
-
-    In a shop with text ids a name is looked up; else it is the number that it spells.
-    """
-    names = [user for user in users if isinstance(user, str)]
-    known: dict[str, int] = {}
-    if names and query(connection, "text_user_ids").fetchone() == (True,):
-        known = dict(query(connection, "user_ids", names=names).fetchall())
-    else:
-        known = {name: int(name) for name in names if _NUMBER.fullmatch(name)}
-    ids = [known.get(user) if isinstance(user, str) else int(user) for user in users]
-    return [i if i is not None and i in _BIGINT else None for i in ids]
-
-
-def all_users(connection: Connection) -> list[Any]:
-    """Every user, by the id that the shop's own queries use."""
-    return [row[0] for row in query(connection, "all_users").fetchall()]
-
-
-def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
-    """The whole history of each user who has one, as of now."""
-    return _by_owner(query(connection, "histories", user_ids=list(users)).fetchall())
-
-
-def known(connection: Connection, users: Sequence[int | str]) -> list[tuple[int | None, History]]:
-    """The id of each user, as `user_ids` has it, and their whole history as of now.
-
-    In a shop with text ids who came after the last training or update has no id yet, but a
-    history.
-    """
-    ids = user_ids(connection, users)
-    by_id = histories(connection, [user_id for user_id in ids if user_id is not None])
-    by_name: dict[str, History] = {}
-    unnumbered = [user for user, i in zip(users, ids, strict=True) if i is None]
-    names = [user for user in unnumbered if isinstance(user, str)]
-    if names:
-        by_name = _by_owner(query(connection, "named_histories", names=names).fetchall())
-    return [
-        (i, by_name.get(str(user), NO_HISTORY) if i is None else by_id.get(i, NO_HISTORY))
-        for user, i in zip(users, ids, strict=True)
-    ]
-
-
-def _by_owner(rows: Sequence[tuple[T, int, float | None]]) -> dict[T, History]:
-    """Rows of owner, item and rating, each owner's together, as a history for each."""
-    if not rows:
-        return {}
-    owners, items, ratings = zip(*rows, strict=True)
-    item_ids = np.array(items, dtype=np.int64)
-    values = np.array(ratings, dtype=np.float32)  # None becomes NaN
-    starts = [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
-    return {
-        owners[start]: History(item_ids[start:end], values[start:end])
-        for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)
-    }
-
-
-def profiles(
-    connection: Connection, model: LiveModel, users: Sequence[int]
-) -> dict[int, NDArray[np.float32]]:
-    """The profile vector (d,) of each user who has one."""
-    found = query(connection, "profiles", model, user_ids=list(users)).fetchall()
-    return _vectors_by_id(found, model)
-
-
 def history_vectors(
     connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]
 ) -> dict[int, NDArray[np.float32]]:
     """The history vector (d,) of each item that has one."""
     found = query(connection, "history_vectors", model, item_ids=item_ids.tolist()).fetchall()
-    return _vectors_by_id(found, model)
+    return vectors_by_id(found, model)
 
 
 def all_history_vectors(
@@ -220,7 +143,7 @@ def item_vectors(
 ) -> dict[int, NDArray[np.float32]]:
     """The embedding (d,) of each item that has one."""
     found = query(connection, "item_vectors", model, item_ids=item_ids.tolist()).fetchall()
-    return _vectors_by_id(found, model)
+    return vectors_by_id(found, model)
 
 
 def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]:
@@ -407,8 +330,9 @@ def _copied(
         return vectors.from_copy(copy, model.dim)
 
 
-def _vectors_by_id(
+def vectors_by_id(
     rows: Sequence[tuple[Any, ...]], model: LiveModel
 ) -> dict[int, NDArray[np.float32]]:
+    """Rows of id and vector as vectors (d,) by id."""
     matrix = vectors.decode([row[1] for row in rows], model.dim)
     return {row[0]: vector for row, vector in zip(rows, matrix, strict=True)}

@@ -1,0 +1,96 @@
+"""Users: who they are, and what they have met as of now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tterec.database.connection import Connection
+from tterec.retrieval.pgvector import NO_ITEMS, LiveModel, query, vectors_by_id
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
+_BIGINT = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class History:
+    """A user's interactions, the most telling first: int64 (n,), and float32 (n,) with NaN."""
+
+    item_ids: NDArray[np.int64]
+    ratings: NDArray[np.float32]
+
+
+NO_HISTORY = History(NO_ITEMS, np.zeros(0, np.float32))
+
+
+def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | None]:
+    """The id of each user, given by id or by name; None for a name that has none.
+
+    In a shop with text ids a name is looked up; else it is the number that it spells.
+    """
+    names = [user for user in users if isinstance(user, str)]
+    known: dict[str, int] = {}
+    if names and query(connection, "text_user_ids").fetchone() == (True,):
+        known = dict(query(connection, "user_ids", names=names).fetchall())
+    else:
+        known = {name: int(name) for name in names if _NUMBER.fullmatch(name)}
+    ids = [known.get(user) if isinstance(user, str) else int(user) for user in users]
+    return [i if i is not None and i in _BIGINT else None for i in ids]
+
+
+def all_users(connection: Connection) -> list[Any]:
+    """Every user, by the id that the shop's own queries use."""
+    return [row[0] for row in query(connection, "all_users").fetchall()]
+
+
+def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
+    """The whole history of each user who has one, as of now."""
+    return _by_owner(query(connection, "histories", user_ids=list(users)).fetchall())
+
+
+def known(connection: Connection, users: Sequence[int | str]) -> list[tuple[int | None, History]]:
+    """The id of each user, as `user_ids` has it, and their whole history as of now.
+
+    In a shop with text ids who came after the last training or update has no id yet, but a
+    history.
+    """
+    ids = user_ids(connection, users)
+    by_id = histories(connection, [user_id for user_id in ids if user_id is not None])
+    by_name: dict[str, History] = {}
+    unnumbered = [user for user, i in zip(users, ids, strict=True) if i is None]
+    names = [user for user in unnumbered if isinstance(user, str)]
+    if names:
+        by_name = _by_owner(query(connection, "named_histories", names=names).fetchall())
+    return [
+        (i, by_name.get(str(user), NO_HISTORY) if i is None else by_id.get(i, NO_HISTORY))
+        for user, i in zip(users, ids, strict=True)
+    ]
+
+
+def _by_owner(rows: Sequence[tuple[T, int, float | None]]) -> dict[T, History]:
+    """Rows of owner, item and rating, each owner's together, as a history for each."""
+    if not rows:
+        return {}
+    owners, items, ratings = zip(*rows, strict=True)
+    item_ids = np.array(items, dtype=np.int64)
+    values = np.array(ratings, dtype=np.float32)  # None becomes NaN
+    starts = [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
+    return {
+        owners[start]: History(item_ids[start:end], values[start:end])
+        for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)
+    }
+
+
+def profiles(
+    connection: Connection, model: LiveModel, users: Sequence[int]
+) -> dict[int, NDArray[np.float32]]:
+    """The profile vector (d,) of each user who has one."""
+    found = query(connection, "profiles", model, user_ids=list(users)).fetchall()
+    return vectors_by_id(found, model)
