@@ -38,10 +38,18 @@ class Filters:
             isbns = getattr(self, name)
             if isinstance(isbns, str):
                 raise InvalidArgument(f"{name} is one text; pass a list or set of ISBNs")
+            if isbns is not None and not all(isinstance(isbn, str) for isbn in isbns):
+                raise InvalidArgument(f"{name} holds what is not a text; pass ISBNs as texts")
             if isbns is not None:
                 object.__setattr__(self, name, frozenset(isbns))
+        for name in ("author", "publisher"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise InvalidArgument(f"{name} = {value!r} is not a text")
         for name in ("min_year", "max_year", "min_ratings"):
             value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise InvalidArgument(f"{name} = {value!r} is not a whole number")
             if value is not None and not -(2**31) <= value < 2**31:
                 raise InvalidArgument(f"{name} = {value} is out of range; choose a smaller number")
         if self.min_ratings is not None and self.min_ratings < 0:

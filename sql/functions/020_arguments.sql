@@ -17,11 +17,17 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.user_id_type() RETURNS name
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
-    SELECT coalesce(b.typname, t.typname)
-    FROM pg_catalog.pg_attribute a
-        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-        LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
-    WHERE a.attrelid = 'tterec.source_interactions'::pg_catalog.regclass AND a.attname = 'user_id'
+    WITH RECURSIVE based AS (
+        SELECT a.atttypid AS type
+        FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = 'tterec.source_interactions'::pg_catalog.regclass
+            AND a.attname = 'user_id'
+        UNION ALL
+        SELECT t.typbasetype FROM based JOIN pg_catalog.pg_type t ON t.oid = based.type
+        WHERE t.typbasetype <> 0
+    )
+    SELECT t.typname
+    FROM based JOIN pg_catalog.pg_type t ON t.oid = based.type AND t.typbasetype = 0
 $$;
 
 -- The id behind a user's name: in a shop with text ids what tterec numbered it, where the text

@@ -46,12 +46,18 @@ DECLARE
     conditions text[] := '{true}';
     wanted record;
 BEGIN
-    SELECT jsonb_object_agg(a.attname, coalesce(nullif(t.typbasetype, 0), t.oid)::regtype
-            ORDER BY a.attnum),
-        array_agg(a.attname) FILTER (WHERE t.typcategory = 'A')
+    WITH RECURSIVE based AS (
+        SELECT a.attnum, a.attname, a.atttypid AS type
+        FROM pg_attribute a
+        WHERE a.attrelid = 'tterec.source_items'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT b.attnum, b.attname, t.typbasetype FROM based b JOIN pg_type t ON t.oid = b.type
+        WHERE t.typbasetype <> 0
+    )
+    SELECT jsonb_object_agg(b.attname, t.oid::regtype ORDER BY b.attnum),
+        array_agg(b.attname) FILTER (WHERE t.typcategory = 'A')
     INTO types, arrays
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = 'tterec.source_items'::regclass AND a.attnum > 0 AND NOT a.attisdropped;
+    FROM based b JOIN pg_type t ON t.oid = b.type AND t.typbasetype = 0;
     isbn := CASE WHEN types ? 'isbn' THEN 's.isbn::text' ELSE 's.item_id::text' END;
     IF types ->> 'item_id' <> ALL ('{smallint,integer,bigint}'::text[]) THEN
         id := 'k.item_id';

@@ -37,7 +37,8 @@ BEGIN
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     END IF;
     -- Restored on return, by the SET clauses above.
-    PERFORM set_config('hnsw.ef_search', greatest(least(nearest.ef_search, 1000), 1)::text, true);
+    PERFORM set_config('hnsw.ef_search',
+        least(greatest(nearest.ef_search, k, 1), 1000)::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted;
         EXECUTE format($text$

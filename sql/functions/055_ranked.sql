@@ -98,10 +98,17 @@ BEGIN
     FOREACH way IN ARRAY ways LOOP
         EXECUTE format($text$
             WITH near AS MATERIALIZED (
-                SELECT v.item_id
-                FROM tterec.item_vectors_%1$s v JOIN tterec.catalogue c ON c.item_id = v.item_id
-                WHERE v.item_id <> ALL ($2)%3$s
-                ORDER BY %2$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
+                -- Scores that differ by less than their rounding rank by id, across the last place.
+                SELECT item_id
+                FROM (
+                    SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
+                    FROM tterec.item_vectors_%1$s v
+                        JOIN tterec.catalogue c ON c.item_id = v.item_id
+                    WHERE v.item_id <> ALL ($2)%3$s
+                    ORDER BY %2$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
+                    LIMIT $4 + 5
+                ) found
+                ORDER BY round(-distance::numeric, 6) DESC, item_id
                 LIMIT $4
             ), candidates AS MATERIALIZED (
                 SELECT item_id FROM near

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import asdict, dataclass
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 from tests.integration.generations import plant, random_ranker, random_vectors
 from tests.integration.test_surfaces import assert_same, by_sql
 from tests.integration.test_train import rows
-from tterec import Recommender
+from tterec import Filters, Recommender
 from tterec.database.connection import Connection, Database
 from tterec.store import reading, sources
 from tterec.store.sources import Queries
@@ -44,6 +45,7 @@ TYPES = [
     IdType("uuid", UUID),
     IdType("shop.label", "'name ' || {}"),
     IdType("shop.tag", UUID),
+    IdType("shop.nested", UUID),
     IdType("smallint", "({})", is_text=False),
     IdType("int", "({})", is_text=False),
     IdType("bigint", "({})", is_text=False),
@@ -58,6 +60,7 @@ def plant_shop(connection: Connection, ids: IdType) -> None:
         CREATE SCHEMA shop;
         CREATE DOMAIN shop.label AS text;
         CREATE DOMAIN shop.tag AS uuid;
+        CREATE DOMAIN shop.nested AS shop.tag;
         CREATE DOMAIN shop.number AS int CHECK (VALUE > 0);
         CREATE TABLE shop.people (who {ids.name} PRIMARY KEY);
         CREATE TABLE shop.things (what {ids.name} PRIMARY KEY, title text);
@@ -116,6 +119,13 @@ def test_ids_of_each_type_are_served_by_the_shops_own_index(
             numbered = "recommend(tterec.user_id_of(%s::text))"
             assert_same(found, by_sql(connection, numbered, name))
             assert_same(found, [asdict(x) for x in dict(recommender.recommend_many([name]))[name]])
+        everybody = dict(recommender.recommend_many())
+        assert len(everybody) == USERS
+        for (name,) in who:
+            single = recommender.recommend(str(name))
+            assert everybody[str(name) if ids.is_text else int(name)] == single
+        if ids.name == "uuid":
+            assert recommender.recommend(uuid.UUID(who[0][0])) == recommender.recommend(who[0][0])
         code = str(found[0]["isbn"])
         assert_same(
             by_sql(connection, "similar_books(%s)", code),
@@ -132,6 +142,9 @@ def test_ids_of_each_type_are_served_by_the_shops_own_index(
         connection.execute(
             f"INSERT INTO shop.met SELECT {ids.of('9999')}, {ids.of('5')}, 9".encode()
         )
+        filtered = "popular_books(7, min_ratings => 1)"
+        popular = recommender.popular(7, filters=Filters(min_ratings=1))
+        assert_same(by_sql(connection, filtered), [asdict(x) for x in popular])
         found = by_sql(connection, "recommend(%s::text)", newcomer)
         assert {one["source"] for one in found} == {"history"}
         assert_same(found, [asdict(one) for one in recommender.recommend(str(newcomer))])

@@ -57,5 +57,5 @@ def command(
     ):
         found = recommender.similar(isbn, k, rules=rules, filters=filters)
         if found and found[0].source == "popular":
-            click.echo(f"{isbn} has no vector yet (tterec train): popular books.", err=True)
+            click.echo(f"{isbn} has no vector yet (tterec update): popular books.", err=True)
         lists.write_list(out, found, style)

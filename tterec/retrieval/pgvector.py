@@ -263,7 +263,7 @@ class PgvectorIndex:
         given = self._given(user_vector, k, excluded)
         rows: list[Any] = []
         if k <= _MOST_BY_INDEX and not (self._among and self._among.few):
-            ef_search = min(max(self._model.ef_search, 1), _MOST_BY_INDEX)
+            ef_search = min(max(self._model.ef_search, k, 1), _MOST_BY_INDEX)
             query(self._connection, "index_settings", ef_search=ef_search)
             rows = query(self._connection, "nearest", self._model, **given).fetchall()
         if len(rows) < k:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tterec.database.connection import Connection
+from tterec.records import User
 from tterec.retrieval.pgvector import NO_ITEMS, LiveModel, query, vectors_by_id
 
 T = TypeVar("T")
@@ -30,14 +32,15 @@ class History:
 NO_HISTORY = History(NO_ITEMS, np.zeros(0, np.float32))
 
 
-def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | None]:
+def user_ids(connection: Connection, users: Sequence[User]) -> list[int | None]:
     """The id of each user, given by id or by name; None for a name that has none.
 
     In a shop with text ids a name is looked up; else it is the number that it spells.
     """
+    users = named(users)
     names = [user for user in users if isinstance(user, str)]
     known: dict[str, int] = {}
-    if names and query(connection, "text_user_ids").fetchone() == (True,):
+    if names and text_ids(connection):
         known = dict(query(connection, "user_ids", names=names).fetchall())
     else:
         known = {name: int(name) for name in names if _NUMBER.fullmatch(name)}
@@ -45,9 +48,20 @@ def user_ids(connection: Connection, users: Sequence[int | str]) -> list[int | N
     return [i if i is not None and i in _BIGINT else None for i in ids]
 
 
-def all_users(connection: Connection) -> list[Any]:
-    """Every user, by the id that the shop's own queries use."""
-    return [row[0] for row in query(connection, "all_users").fetchall()]
+def named(users: Sequence[User | UUID]) -> list[User]:
+    """The users, those given as a UUID by the name that it is in a shop's tables."""
+    return [str(user) if isinstance(user, UUID) else user for user in users]
+
+
+def text_ids(connection: Connection) -> bool:
+    """Whether users have text ids in the interactions query."""
+    return query(connection, "text_user_ids").fetchone() == (True,)
+
+
+def all_users(connection: Connection) -> list[User]:
+    """Every user, by the id that the shop's own queries use: ascending numbers, or texts."""
+    names = [str(row[0]) for row in query(connection, "all_users").fetchall()]
+    return list(names) if text_ids(connection) else sorted(map(int, names))
 
 
 def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
@@ -55,12 +69,13 @@ def histories(connection: Connection, users: Sequence[int]) -> dict[int, History
     return _by_owner(query(connection, "histories", user_ids=list(users)).fetchall())
 
 
-def known(connection: Connection, users: Sequence[int | str]) -> list[tuple[int | None, History]]:
+def known(connection: Connection, users: Sequence[User]) -> list[tuple[int | None, History]]:
     """The id of each user, as `user_ids` has it, and their whole history as of now.
 
     In a shop with text ids who came after the last training or update has no id yet, but a
     history.
     """
+    users = named(users)
     ids = user_ids(connection, users)
     by_id = histories(connection, [user_id for user_id in ids if user_id is not None])
     by_name: dict[str, History] = {}

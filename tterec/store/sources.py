@@ -167,9 +167,13 @@ def view_columns(connection: Connection, name: str) -> dict[str, str]:
     A domain counts as what it is based on.
     """
     rows = connection.execute(
-        "SELECT attname, format_type(coalesce(nullif(typbasetype, 0), atttypid), NULL)"
-        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
-        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        "WITH RECURSIVE based AS ("
+        "  SELECT attnum, attname, atttypid AS type FROM pg_attribute"
+        "  WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+        "  UNION ALL SELECT attnum, attname, t.typbasetype"
+        "  FROM based JOIN pg_type t ON t.oid = based.type WHERE t.typbasetype <> 0"
+        ") SELECT attname, format_type(type, NULL)"
+        " FROM based JOIN pg_type t ON t.oid = type AND t.typbasetype = 0 ORDER BY attnum",
         (f"tterec.source_{name}",),
     ).fetchall()
     return dict(rows)
