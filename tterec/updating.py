@@ -183,6 +183,8 @@ def follow(
             raise errors.NoActiveModel
         try:
             done = _bring_up_to_date(connection, Generation(connection, number, before), progress)
+            if registry.live(connection) != number:
+                raise Superseded
         except Superseded:
             progress(
                 Progress("update", message=f"Generation {number} is no longer live; starting over.")
