@@ -207,6 +207,7 @@ def test_a_generation_from_before_is_brought_up_to_date_all_the_same(shop: Datab
     done = updating.update(shop)
     assert done.items == Counts(new=1, changed=59, deleted=1)
     assert done.users == Counts(changed=89, deleted=1)
+    assert pipeline.models_list(shop)[0].forgotten_users == 1
     done = updating.update(shop)
     assert (done.items, done.users) == (NOTHING, NOTHING)
 
@@ -306,6 +307,22 @@ def test_it_starts_over_when_another_generation_becomes_live(
     assert said == ["Generation 1 is no longer live; starting over."]
 
 
+def test_it_does_not_end_with_a_generation_that_is_no_longer_live(shop: Database) -> None:
+    """There was nothing to do for it, and so no transaction that would have noticed."""
+    second = pipeline.train(shop, CONFIG, promote=False).generation
+
+    def promote(progress: Progress) -> None:
+        if progress.stage == "compare users" and registry_live(shop) != second:
+            pipeline.models_promote(shop, second)
+
+    assert updating.update(shop, promote).generation == second
+
+
+def registry_live(database: Database) -> int | None:
+    with database.connect() as connection:
+        return registry.live(connection)
+
+
 def test_readers_are_not_held_up(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside a batch that has written everything, another session still gets its list at once."""
     run(shop, many_books(5), "UPDATE tterec.books SET year = 1980 WHERE book_id <= 50")
@@ -389,6 +406,29 @@ def test_nothing_is_left_of_a_user_with_a_text_id(film_shop: Database) -> None:
     assert not {("member-9",), ("only-views",)} & set(keys)
     assert (number,) not in known
     assert pipeline.models_list(film_shop)[0].forgotten_users == 1
+
+
+def test_who_has_the_same_number_in_another_shop_stays(shop: Database) -> None:
+    """The other generation's users are others, numbered from 1 as well."""
+    run(shop, "CREATE TABLE club AS SELECT user_id AS id, book_id, rating FROM tterec.ratings")
+    with shop.connect() as connection:
+        registry_queries = registry.queries(connection, 1)
+        assert registry_queries is not None
+        connection.execute(
+            "UPDATE tterec.models SET sources = sources || jsonb_build_object('origin', 'custom',"
+            " 'interactions', 'SELECT id AS user_id, book_id AS item_id, rating FROM club',"
+            " 'users', %s::text, 'items', %s::text)",
+            (registry_queries.users, registry_queries.items),
+        )
+    pipeline.train(shop, CONFIG)
+    run(shop, "DELETE FROM tterec.users WHERE user_id IN (3, 5)")
+    assert updating.update(shop).users == Counts(deleted=2)
+    listed = {info.generation: info.forgotten_users for info in pipeline.models_list(shop)}
+    assert listed == {1: 0, 2: 2}
+    known = "SELECT count(*) FROM tterec.{} WHERE user_id IN (3, 5)"
+    assert one(shop, known.format("user_vectors_1")) == 2
+    assert one(shop, known.format("user_state")) == 2
+    assert one(shop, known.format("user_vectors_2")) == 0
 
 
 def test_a_user_who_came_after_the_training_is_not_counted(shop: Database) -> None:
