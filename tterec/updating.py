@@ -216,6 +216,7 @@ def _bring_up_to_date(
     recounted = popularity.changed(connection, number)
     deque(batches("popularity", recounted, generation.recount), maxlen=0)
     progress(Progress("compare users"))
+    user_updates.drop_keys(connection, generation.live)
     unknown = user_updates.orphaned_keys(connection, generation.live)
     changed = differences.changed_users(connection, number, generation.live)
     changed = sorted({*changed, *unknown})

@@ -431,6 +431,23 @@ def test_who_has_the_same_number_in_another_shop_stays(shop: Database) -> None:
     assert one(shop, known.format("user_vectors_2")) == 0
 
 
+def test_text_ids_are_forgotten_with_the_last_generation_that_uses_them(
+    film_shop: Database, tmp_path: Path
+) -> None:
+    counted = "SELECT count(*) FROM tterec.user_keys"
+    run(film_shop, SHOP)
+    bodies = sources.default_queries()
+    files = {name: tmp_path / f"{name}-2.sql" for name in sources.NAMES}
+    for name, path in files.items():
+        path.write_text(bodies.body(name), encoding="utf-8")
+    pipeline.train(film_shop, CONFIG, files, accept_new_types=True)
+    updating.update(film_shop)
+    assert one(film_shop, counted) > 0  # a rollback may bring them back
+    run(film_shop, "UPDATE tterec.models SET status = 'pruned' WHERE generation = 1")
+    updating.update(film_shop)
+    assert one(film_shop, counted) == 0
+
+
 def test_a_user_who_came_after_the_training_is_not_counted(shop: Database) -> None:
     run(shop, "INSERT INTO tterec.users VALUES (500, 'lima, peru', 30)")
     updating.update(shop)

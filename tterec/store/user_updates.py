@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from tterec import errors
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable
-from tterec.store import locks, registry, vector_tables
+from tterec.store import locks, reading, registry, vector_tables
 from tterec.store.differences import LiveSources, present
 
 
@@ -110,6 +111,25 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
             (rf"(^|[,;])\s*\"?\s*0*({alternatives})\s*\"?\s*([,;]|\s*$)",),
         )
     return len(found)
+
+
+def drop_keys(connection: Connection, live: LiveSources) -> int:
+    """Delete the keys of text ids once no generation that may be served uses them; how many.
+
+    None while a training runs, which may be reading some.
+    """
+    if live.user.is_text or locks.training_runs(connection):
+        return 0
+    for one in registry.list_generations(connection):
+        queries = registry.queries(connection, one.generation)
+        if one.status == "ready" and queries not in (None, live.queries):
+            try:
+                user, _ = reading.ids_of(reading.described(connection, queries))
+            except errors.SourceError:  # its tables are gone, perhaps for a while
+                return 0
+            if user.is_text:
+                return 0
+    return connection.execute("DELETE FROM tterec.user_keys").rowcount
 
 
 def orphaned_keys(connection: Connection, live: LiveSources) -> list[int]:
