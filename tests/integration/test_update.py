@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.test_surfaces import assert_same, by_sql
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, stored
-from tterec import Recommender, errors, pipeline, updating
+from tterec import Recommender, clustering, errors, pipeline, updating
 from tterec.database.connection import Connection, Database
 from tterec.records import Progress
 from tterec.store import generations, locks, registry, sources
@@ -147,7 +147,46 @@ def test_a_rating_of_a_new_book_counts_once_it_is_embedded(shop: Database) -> No
             "SELECT p.score, q.score FROM tterec.item_popularity p"
             " JOIN tterec.popularity() q USING (item_id)"
         ).fetchall()
-    assert max(abs(a - b) for a, b in scores) < 0.01  # the mean of all ratings moved a little
+    assert max(abs(a - b) for a, b in scores) < 0.001
+
+
+def test_every_score_follows_the_mean_of_all_ratings(shop: Database) -> None:
+    run(shop, "UPDATE tterec.ratings SET rating = 1 WHERE book_id > 10")
+    updating.update(shop)
+    with shop.connect() as connection:
+        scores = connection.execute(
+            "SELECT p.score, q.score FROM tterec.item_popularity p"
+            " JOIN tterec.popularity() q USING (item_id)"
+        ).fetchall()
+    assert len(scores) == 60
+    assert max(abs(a - b) for a, b in scores) < 0.001
+
+
+def test_new_and_changed_books_come_to_the_nearest_cluster(shop: Database) -> None:
+    for method in ("kmeans", "gmm"):
+        clustering.cluster(shop, method, 3)
+    run(
+        shop,
+        NEW_BOOK,
+        "UPDATE tterec.item_clusters SET cluster = (cluster + 1) % 3 WHERE item_id = 1",
+        "UPDATE tterec.books SET author = 'Author 2', year = 1999 WHERE book_id = 1",
+    )
+    assert updating.update(shop).items == Counts(new=1, changed=1)
+    with shop.connect() as connection:
+        for method in ("kmeans", "gmm"):
+            found = connection.execute(
+                "SELECT v.embedding::real[], i.cluster FROM tterec.item_clusters i"
+                " JOIN tterec.item_vectors_1 v USING (item_id)"
+                " WHERE i.method = %s AND i.item_id IN (1, 900)",
+                (method,),
+            ).fetchall()
+            centres = connection.execute(
+                "SELECT centre FROM tterec.clusters WHERE method = %s ORDER BY cluster", (method,)
+            ).fetchall()
+            assert len(found) == 2
+            for vector, cluster in found:
+                gaps = [np.linalg.norm(np.array(vector) - centre) for (centre,) in centres]
+                assert cluster == np.argmin(gaps)
 
 
 def test_a_changed_book_moves_and_keeps_what_was_learned_of_it(shop: Database) -> None:
