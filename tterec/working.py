@@ -87,7 +87,7 @@ def work(
                 raise
             if time.monotonic() - start > _LONGEST_WAIT:
                 wait = 1.0
-            say(f"{error}; trying again in {wait:.0f} s")
+            say(f"{str(error).removesuffix('; try again')}; trying again in {wait:.0f} s")
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 

@@ -362,6 +362,20 @@ def registry_live(database: Database) -> int | None:
         return registry.live(connection)
 
 
+def test_who_was_thrown_out_is_told_to_try_again(shop: Database) -> None:
+    def throw_out(progress: Progress) -> None:
+        if progress.stage == "compare items":
+            run(
+                shop,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+
+    with pytest.raises(errors.ConnectionFailed, match=r"; try again$"):
+        updating.update(shop, throw_out)
+    updating.update(shop)
+
+
 def test_readers_are_not_held_up(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside a batch that has written everything, another session still gets its list at once."""
     run(shop, many_books(5), "UPDATE tterec.books SET year = 1980 WHERE book_id <= 50")

@@ -263,6 +263,7 @@ def test_an_older_version_never_overwrites_a_newer_one(
 
 
 def test_several_workers_share_the_queue(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is held up in a batch holds up nobody else: the other takes the rows behind it."""
     monkeypatch.setattr(working, "BATCH", 5)
     for start in range(10):
         run(
@@ -270,16 +271,31 @@ def test_several_workers_share_the_queue(shop: Database, monkeypatch: pytest.Mon
             "INSERT INTO tterec.books (book_id, isbn, title) SELECT n, 'n' || n, 'Book ' || n"
             f" FROM generate_series({1000 + 20 * start}, {1019 + 20 * start}) n",
         )
+    read, paused, go_on = item_updates.read, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        if not paused.is_set():
+            paused.set()
+            assert go_on.wait(60)
+        return read(*arguments)
+
+    monkeypatch.setattr(item_updates, "read", slowly)
     found: list[working.Worked] = []
-    threads = [
+    first, second = (
         threading.Thread(target=lambda: found.append(working.work(shop, once=True)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(done.items for done in found) == 200
+        for _ in range(2)
+    )
+    first.start()
+    assert paused.wait(20)
+    second.start()
+    second.join(30)
+    try:
+        assert [done.items for done in found] == [195]
+        assert found[0].left == 5
+    finally:
+        go_on.set()
+        first.join()
+    assert [done.items for done in found] == [195, 5]
     assert queued(shop) == []
     assert one(shop, "SELECT count(*) FROM tterec.item_vectors_1") == 260
 
@@ -292,6 +308,7 @@ def test_a_worker_goes_on_when_the_server_has_thrown_it_out(shop: Database) -> N
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         until(lambda: any("trying again in 1 s" in line for line in running.said))
+        assert not any("; try again" in line for line in running.said)
         run(shop, NEW_BOOK)
         until(lambda: lists_book(shop, "9000000000"))
 
