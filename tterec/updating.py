@@ -18,6 +18,7 @@ from tterec.database.connection import Connection, Database
 from tterec.records import FeatureTable, Progress, ProgressCallback, ignore
 from tterec.store import (
     change_queue,
+    clusters,
     differences,
     item_updates,
     locks,
@@ -116,6 +117,7 @@ class Generation:
             new = item_updates.write_vectors(
                 connection, "item_vectors", self.number, table.ids, found.embeddings
             )
+            clusters.follow(connection, self.number, table.ids, found.embeddings)
             item_updates.keep_digests(connection, self.number, table)
         deleted = item_updates.delete(
             connection, self.number, gone, ranked=self._ranker_width is not None
@@ -183,6 +185,8 @@ def follow(
             raise errors.NoActiveModel
         try:
             done = _bring_up_to_date(connection, Generation(connection, number, before), progress)
+            if registry.live(connection) != number:
+                raise Superseded
         except Superseded:
             progress(
                 Progress("update", message=f"Generation {number} is no longer live; starting over.")
@@ -213,7 +217,11 @@ def _bring_up_to_date(
     items = sum(batches("items", changed, generation.refresh_items), Counts())
     recounted = popularity.changed(connection, number)
     deque(batches("popularity", recounted, generation.recount), maxlen=0)
+    # The mean of all ratings, towards which every score is drawn, has moved with those.
+    drifted = popularity.drifted(connection, number)
+    deque(batches("popularity", drifted, generation.recount), maxlen=0)
     progress(Progress("compare users"))
+    user_updates.drop_keys(connection, generation.live)
     unknown = user_updates.orphaned_keys(connection, generation.live)
     changed = differences.changed_users(connection, number, generation.live)
     changed = sorted({*changed, *unknown})

@@ -32,17 +32,27 @@ _REST = 10
 
 @dataclass
 class Worked:
-    """What a worker has done: rows of items and users, and updates of everything."""
+    """What a worker has done: rows of items and users, and updates of everything.
+
+    `left`: rows of the queue that it had to leave, as another process has them.
+    """
 
     items: int = 0
     users: int = 0
     updates: int = 0
+    left: int = 0
 
     def __str__(self) -> str:
-        return (
+        done = (
             f"{self.items:,} item{'s' * (self.items != 1)}, "
             f"{self.users:,} user{'s' * (self.users != 1)}, "
             f"{self.updates:,} update{'s' * (self.updates != 1)} of everything"
+        )
+        if not self.left:
+            return done
+        return (
+            f"{done}; {self.left:,} row{'s' * (self.left != 1)} left in the queue: another worker"
+            " or update has them, or they have just come"
         )
 
 
@@ -69,6 +79,7 @@ def work(
                 worker = _Worker(connection, done, say)
                 if once:
                     worker.catch_up()
+                    done.left = change_queue.size(connection)
                     return done
                 worker.run(poll)
         except errors.TterecError as error:
@@ -76,7 +87,7 @@ def work(
                 raise
             if time.monotonic() - start > _LONGEST_WAIT:
                 wait = 1.0
-            say(f"{error}; trying again in {wait:.0f} s")
+            say(f"{str(error).removesuffix('; try again')}; trying again in {wait:.0f} s")
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -123,7 +134,7 @@ class _Worker:
         """Do what is queued, until nothing is that this worker may take."""
         while True:
             generation = self._current()
-            if change_queue.wants_everything(self._connection) and self._follow_everything():
+            if self._follow_everything(if_asked=True):
                 continue
             if generation.live.default:
                 if not self._batch(generation):
@@ -178,11 +189,14 @@ class _Worker:
         self._done.users += len(taken.users)
         return True
 
-    def _follow_everything(self) -> bool:
-        """Update everything, unless another process does; whether it was done."""
+    def _follow_everything(self, *, if_asked: bool = False) -> bool:
+        """Update everything, unless another process does, or with `if_asked` nobody asks for it;
+        whether it was done."""
         if not locks.try_update(self._connection):
             return False
         try:
+            if if_asked and not change_queue.wants_everything(self._connection):
+                return False
             start = time.monotonic()
             done = follow(self._connection, before=self._generation)
             self._compared = time.monotonic() - start

@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.Column("change_id", sa.BigInteger, sa.Identity(), primary_key=True),
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("id", sa.BigInteger),
-        sa.Column("claimed", sa.Boolean, nullable=False, server_default=sa.text("false")),
+        sa.Column("queued_by", sa.BigInteger),
         sa.Column(
             "queued_at",
             sa.DateTime(timezone=True),

@@ -1,17 +1,31 @@
 -- What changes in the tables is queued for `tterec worker`. The queue belongs to tterec: who may
 -- insert a rating need not be able to write it, so these run with their owner's rights.
 
--- Asks for an update of everything. One row that no update has claimed is enough; until this
--- transaction ends it cannot be claimed, so that the update sees what is written here.
+-- Asks for an update of everything. Each transaction has a row of its own: one that is there already
+-- may belong to an update that does not see what is written here. Where nobody empties the queue,
+-- the oldest of those rows go: this transaction's stands for them. (Under a stricter isolation, one
+-- that is gone meanwhile would be an error to who writes.)
 CREATE OR REPLACE FUNCTION tterec.queue_everything() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    most CONSTANT int := 1000;
+    mine CONSTANT bigint := pg_current_xact_id()::text::bigint;
 BEGIN
-    PERFORM FROM tterec.changes WHERE kind = 'everything' AND NOT claimed
-        LIMIT 1 FOR SHARE SKIP LOCKED;
-    IF NOT FOUND THEN
-        INSERT INTO tterec.changes (kind) VALUES ('everything');
+    IF EXISTS (
+        SELECT FROM tterec.changes WHERE kind = 'everything' AND queued_by = mine
+    ) THEN
+        RETURN;
+    END IF;
+    INSERT INTO tterec.changes (kind, queued_by) VALUES ('everything', mine);
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        DELETE FROM tterec.changes WHERE change_id IN (
+            SELECT change_id FROM tterec.changes
+            WHERE kind = 'everything' AND change_id <= (
+                SELECT change_id FROM tterec.changes WHERE kind = 'everything'
+                ORDER BY change_id DESC OFFSET most LIMIT 1)
+            FOR UPDATE SKIP LOCKED);
     END IF;
     PERFORM pg_notify('tterec_changes', '');
 END

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.test_surfaces import assert_same, by_sql
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, stored
-from tterec import Recommender, errors, pipeline, updating
+from tterec import Recommender, clustering, errors, pipeline, updating
 from tterec.database.connection import Connection, Database
 from tterec.records import Progress
 from tterec.store import generations, locks, registry, sources
@@ -147,7 +147,46 @@ def test_a_rating_of_a_new_book_counts_once_it_is_embedded(shop: Database) -> No
             "SELECT p.score, q.score FROM tterec.item_popularity p"
             " JOIN tterec.popularity() q USING (item_id)"
         ).fetchall()
-    assert max(abs(a - b) for a, b in scores) < 0.01  # the mean of all ratings moved a little
+    assert max(abs(a - b) for a, b in scores) < 0.001
+
+
+def test_every_score_follows_the_mean_of_all_ratings(shop: Database) -> None:
+    run(shop, "UPDATE tterec.ratings SET rating = 1 WHERE book_id > 10")
+    updating.update(shop)
+    with shop.connect() as connection:
+        scores = connection.execute(
+            "SELECT p.score, q.score FROM tterec.item_popularity p"
+            " JOIN tterec.popularity() q USING (item_id)"
+        ).fetchall()
+    assert len(scores) == 60
+    assert max(abs(a - b) for a, b in scores) < 0.001
+
+
+def test_new_and_changed_books_come_to_the_nearest_cluster(shop: Database) -> None:
+    for method in ("kmeans", "gmm"):
+        clustering.cluster(shop, method, 3)
+    run(
+        shop,
+        NEW_BOOK,
+        "UPDATE tterec.item_clusters SET cluster = (cluster + 1) % 3 WHERE item_id = 1",
+        "UPDATE tterec.books SET author = 'Author 2', year = 1999 WHERE book_id = 1",
+    )
+    assert updating.update(shop).items == Counts(new=1, changed=1)
+    with shop.connect() as connection:
+        for method in ("kmeans", "gmm"):
+            found = connection.execute(
+                "SELECT v.embedding::real[], i.cluster FROM tterec.item_clusters i"
+                " JOIN tterec.item_vectors_1 v USING (item_id)"
+                " WHERE i.method = %s AND i.item_id IN (1, 900)",
+                (method,),
+            ).fetchall()
+            centres = connection.execute(
+                "SELECT centre FROM tterec.clusters WHERE method = %s ORDER BY cluster", (method,)
+            ).fetchall()
+            assert len(found) == 2
+            for vector, cluster in found:
+                gaps = [np.linalg.norm(np.array(vector) - centre) for (centre,) in centres]
+                assert cluster == np.argmin(gaps)
 
 
 def test_a_changed_book_moves_and_keeps_what_was_learned_of_it(shop: Database) -> None:
@@ -207,6 +246,7 @@ def test_a_generation_from_before_is_brought_up_to_date_all_the_same(shop: Datab
     done = updating.update(shop)
     assert done.items == Counts(new=1, changed=59, deleted=1)
     assert done.users == Counts(changed=89, deleted=1)
+    assert pipeline.models_list(shop)[0].forgotten_users == 1
     done = updating.update(shop)
     assert (done.items, done.users) == (NOTHING, NOTHING)
 
@@ -306,6 +346,36 @@ def test_it_starts_over_when_another_generation_becomes_live(
     assert said == ["Generation 1 is no longer live; starting over."]
 
 
+def test_it_does_not_end_with_a_generation_that_is_no_longer_live(shop: Database) -> None:
+    """There was nothing to do for it, and so no transaction that would have noticed."""
+    second = pipeline.train(shop, CONFIG, promote=False).generation
+
+    def promote(progress: Progress) -> None:
+        if progress.stage == "compare users" and registry_live(shop) != second:
+            pipeline.models_promote(shop, second)
+
+    assert updating.update(shop, promote).generation == second
+
+
+def registry_live(database: Database) -> int | None:
+    with database.connect() as connection:
+        return registry.live(connection)
+
+
+def test_who_was_thrown_out_is_told_to_try_again(shop: Database) -> None:
+    def throw_out(progress: Progress) -> None:
+        if progress.stage == "compare items":
+            run(
+                shop,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+
+    with pytest.raises(errors.ConnectionFailed, match=r"; try again$"):
+        updating.update(shop, throw_out)
+    updating.update(shop)
+
+
 def test_readers_are_not_held_up(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside a batch that has written everything, another session still gets its list at once."""
     run(shop, many_books(5), "UPDATE tterec.books SET year = 1980 WHERE book_id <= 50")
@@ -389,6 +459,46 @@ def test_nothing_is_left_of_a_user_with_a_text_id(film_shop: Database) -> None:
     assert not {("member-9",), ("only-views",)} & set(keys)
     assert (number,) not in known
     assert pipeline.models_list(film_shop)[0].forgotten_users == 1
+
+
+def test_who_has_the_same_number_in_another_shop_stays(shop: Database) -> None:
+    """The other generation's users are others, numbered from 1 as well."""
+    run(shop, "CREATE TABLE club AS SELECT user_id AS id, book_id, rating FROM tterec.ratings")
+    with shop.connect() as connection:
+        registry_queries = registry.queries(connection, 1)
+        assert registry_queries is not None
+        connection.execute(
+            "UPDATE tterec.models SET sources = sources || jsonb_build_object('origin', 'custom',"
+            " 'interactions', 'SELECT id AS user_id, book_id AS item_id, rating FROM club',"
+            " 'users', %s::text, 'items', %s::text)",
+            (registry_queries.users, registry_queries.items),
+        )
+    pipeline.train(shop, CONFIG)
+    run(shop, "DELETE FROM tterec.users WHERE user_id IN (3, 5)")
+    assert updating.update(shop).users == Counts(deleted=2)
+    listed = {info.generation: info.forgotten_users for info in pipeline.models_list(shop)}
+    assert listed == {1: 0, 2: 2}
+    known = "SELECT count(*) FROM tterec.{} WHERE user_id IN (3, 5)"
+    assert one(shop, known.format("user_vectors_1")) == 2
+    assert one(shop, known.format("user_state")) == 2
+    assert one(shop, known.format("user_vectors_2")) == 0
+
+
+def test_text_ids_are_forgotten_with_the_last_generation_that_uses_them(
+    film_shop: Database, tmp_path: Path
+) -> None:
+    counted = "SELECT count(*) FROM tterec.user_keys"
+    run(film_shop, SHOP)
+    bodies = sources.default_queries()
+    files = {name: tmp_path / f"{name}-2.sql" for name in sources.NAMES}
+    for name, path in files.items():
+        path.write_text(bodies.body(name), encoding="utf-8")
+    pipeline.train(film_shop, CONFIG, files, accept_new_types=True)
+    updating.update(film_shop)
+    assert one(film_shop, counted) > 0  # a rollback may bring them back
+    run(film_shop, "UPDATE tterec.models SET status = 'pruned' WHERE generation = 1")
+    updating.update(film_shop)
+    assert one(film_shop, counted) == 0
 
 
 def test_a_user_who_came_after_the_training_is_not_counted(shop: Database) -> None:

@@ -115,15 +115,25 @@ def test_many_rows_queue_one(shop: Database) -> None:
     assert queued(shop) == [("everything", None)]
 
 
+def test_one_transaction_asks_for_everything_once(shop: Database) -> None:
+    with shop.connect() as connection:
+        for _ in range(3):
+            connection.execute("TRUNCATE tterec.ratings")
+        connection.execute("SAVEPOINT s")
+        connection.execute("TRUNCATE tterec.ratings")
+    assert queued(shop) == [("everything", None)]
+
+
 def test_a_queue_that_nobody_empties_stops_growing(shop: Database) -> None:
     run(
         shop,
         "INSERT INTO tterec.changes (change_id, kind, id)"
-        " SELECT n, 'item', 1 FROM unnest(ARRAY[1000, 101000]) n",
+        " SELECT n, 'item', 1 FROM unnest(ARRAY[1000000, 1100000]) n",
     )
-    for age in range(3):
-        run(shop, f"UPDATE tterec.users SET age = {90 + age} WHERE user_id = 1")
-    assert queued(shop) == [("everything", None), ("item", 1), ("item", 1)]
+    with shop.connect(autocommit=True) as connection:
+        for age in range(1010):
+            connection.execute("UPDATE tterec.users SET age = %s WHERE user_id = 1", (age,))
+    assert len(queued(shop)) == 1000 + 2
     working.work(shop, once=True)
     assert queued(shop) == []
 
@@ -145,19 +155,21 @@ def test_what_is_written_while_an_update_runs_is_queued_again(
 
 
 def test_who_has_not_committed_yet_is_not_overlooked(shop: Database) -> None:
-    """They rely on a row that is queued already: it stays for them."""
+    """They have a row of their own; who has committed does not wait for them."""
+    many = (
+        "INSERT INTO tterec.books (book_id, isbn) SELECT n, 'm' || n FROM generate_series({}, {}) n"
+    )
     with shop.connect() as connection:
-        connection.execute("TRUNCATE tterec.ratings")
-        connection.commit()
-        connection.execute(
-            "INSERT INTO tterec.books (book_id, isbn)"
-            " SELECT n, 'm' || n FROM generate_series(1001, 3000) n"
-        )
-        working.work(shop, once=True)
-        assert queued(shop) == [("everything", None)]
+        run(shop, many.format(3001, 5000))
+        connection.execute(many.format(1001, 3000).encode())
+        done = working.work(shop, once=True)
+        assert (done.updates, done.left) == (1, 0)
+        assert queued(shop) == []
+        assert one(shop, "SELECT count(*) FROM tterec.item_vectors_1") == 2060
+    assert queued(shop) == [("everything", None)]
     working.work(shop, once=True)
     assert queued(shop) == []
-    assert one(shop, "SELECT count(*) FROM tterec.item_vectors_1") == 2060
+    assert one(shop, "SELECT count(*) FROM tterec.item_vectors_1") == 4060
 
 
 def test_once_does_what_is_queued_and_ends(shop: Database) -> None:
@@ -251,6 +263,7 @@ def test_an_older_version_never_overwrites_a_newer_one(
 
 
 def test_several_workers_share_the_queue(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is held up in a batch holds up nobody else: the other takes the rows behind it."""
     monkeypatch.setattr(working, "BATCH", 5)
     for start in range(10):
         run(
@@ -258,16 +271,31 @@ def test_several_workers_share_the_queue(shop: Database, monkeypatch: pytest.Mon
             "INSERT INTO tterec.books (book_id, isbn, title) SELECT n, 'n' || n, 'Book ' || n"
             f" FROM generate_series({1000 + 20 * start}, {1019 + 20 * start}) n",
         )
+    read, paused, go_on = item_updates.read, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        if not paused.is_set():
+            paused.set()
+            assert go_on.wait(60)
+        return read(*arguments)
+
+    monkeypatch.setattr(item_updates, "read", slowly)
     found: list[working.Worked] = []
-    threads = [
+    first, second = (
         threading.Thread(target=lambda: found.append(working.work(shop, once=True)))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(done.items for done in found) == 200
+        for _ in range(2)
+    )
+    first.start()
+    assert paused.wait(20)
+    second.start()
+    second.join(30)
+    try:
+        assert [done.items for done in found] == [195]
+        assert found[0].left == 5
+    finally:
+        go_on.set()
+        first.join()
+    assert [done.items for done in found] == [195, 5]
     assert queued(shop) == []
     assert one(shop, "SELECT count(*) FROM tterec.item_vectors_1") == 260
 
@@ -280,6 +308,7 @@ def test_a_worker_goes_on_when_the_server_has_thrown_it_out(shop: Database) -> N
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         until(lambda: any("trying again in 1 s" in line for line in running.said))
+        assert not any("; try again" in line for line in running.said)
         run(shop, NEW_BOOK)
         until(lambda: lists_book(shop, "9000000000"))
 
@@ -380,8 +409,10 @@ def test_ids_do_not_wait_for_an_update_of_everything(shop: Database) -> None:
     with shop.connect(autocommit=True) as connection:
         locks.hold_update(connection)
         run(shop, "TRUNCATE tterec.ratings", NEW_BOOK)
-        assert working.work(shop, once=True).items == 1
+        done = working.work(shop, once=True)
+        assert done.items == 1
         assert queued(shop) == [("everything", None)]
+        assert "; 1 row left in the queue: another worker or update has" in str(done)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

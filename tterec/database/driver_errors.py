@@ -52,6 +52,8 @@ def translated(error: psycopg.Error) -> errors.TterecError:  # noqa: PLR0911 (a 
             return errors.DatabaseError(
                 f"{text}; raise statement_timeout for this role or try again"
             )
+        case pg.AdminShutdown() | pg.CrashShutdown() | pg.CannotConnectNow():
+            return errors.ConnectionFailed(f"the server ended the connection: {text}; try again")
         case psycopg.OperationalError() if error.sqlstate is None:
             return errors.ConnectionFailed(
                 f"the connection to the database broke: {text}; try again"

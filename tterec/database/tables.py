@@ -253,9 +253,7 @@ changes = Table(
         nullable=False,
     ),
     Column("id", BigInteger),
-    # Whether an update that follows this 'everything' has begun: what is committed now may be
-    # newer than what it reads, and needs another row.
-    Column("claimed", Boolean, nullable=False, server_default=text("false")),
+    Column("queued_by", BigInteger),  # the transaction that asks for 'everything'
     Column(
         "queued_at",
         DateTime(timezone=True),

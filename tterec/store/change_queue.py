@@ -51,12 +51,20 @@ def everything(connection: Connection) -> None:
 def wants_everything(connection: Connection) -> bool:
     """Whether an update of everything was asked for, or has begun and not ended.
 
-    Not while a transaction that asks for it is in progress.
+    Rows that a transaction in progress replaces by its own do not count. Ask while no other update
+    runs: of two who ask at once, one gets no answer.
     """
     row = connection.execute(
         "SELECT FROM tterec.changes WHERE kind = 'everything' LIMIT 1 FOR UPDATE SKIP LOCKED"
     ).fetchone()
     return row is not None
+
+
+def size(connection: Connection) -> int:
+    """How many rows are queued."""
+    row = connection.execute("SELECT count(*) FROM tterec.changes").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def names_any(connection: Connection) -> bool:
@@ -70,16 +78,7 @@ def names_any(connection: Connection) -> bool:
 def covered(connection: Connection) -> list[int]:
     """The rows that an update which begins now covers; to be removed when it has ended.
 
-    The rows that ask for everything are claimed: who comes from now on must queue another. One
-    that a transaction in progress relies on is left for the next update.
+    What these stand for is committed. Who has not committed yet has rows of their own.
     """
-    with connection.transaction():
-        claimed = connection.execute(
-            "UPDATE tterec.changes SET claimed = true WHERE change_id IN"
-            " (SELECT change_id FROM tterec.changes WHERE kind = 'everything'"
-            "  ORDER BY change_id FOR UPDATE SKIP LOCKED) RETURNING change_id"
-        ).fetchall()
-        named = connection.execute(
-            "SELECT change_id FROM tterec.changes WHERE kind <> 'everything'"
-        ).fetchall()
-    return [int(row[0]) for row in (*claimed, *named)]
+    rows = connection.execute("SELECT change_id FROM tterec.changes").fetchall()
+    return [int(row[0]) for row in rows]

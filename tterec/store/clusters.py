@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg import errors as pg
 
 from tterec import errors
@@ -50,6 +52,33 @@ def keep_if_permitted(connection: Connection, generation: int, clusters: Cluster
     except (pg.InsufficientPrivilege, pg.ReadOnlySqlTransaction, errors.UnknownGeneration):
         return False
     return True
+
+
+def follow(
+    connection: Connection,
+    generation: int,
+    item_ids: NDArray[np.int64],
+    embeddings: NDArray[np.float32],
+) -> None:
+    """Put items (n,) with new embeddings (n, d) in the cluster of the nearest centre, by every
+    method that the generation has clusters by."""
+    rows = connection.execute(
+        "SELECT method, cluster, centre FROM tterec.clusters WHERE generation = %s"
+        " ORDER BY method, cluster",
+        (generation,),
+    ).fetchall()
+    for method in sorted({row[0] for row in rows}):
+        mine = [row for row in rows if row[0] == method]
+        centres = np.array([row[2] for row in mine], dtype=np.float64)
+        # The square of the distance, less that of the embedding itself.
+        distances = (centres**2).sum(axis=1) - 2 * embeddings.astype(np.float64) @ centres.T
+        nearest = [mine[place][1] for place in distances.argmin(axis=1).tolist()]
+        connection.execute(
+            "INSERT INTO tterec.item_clusters (generation, method, item_id, cluster)"
+            " SELECT %s, %s, * FROM unnest(%s::bigint[], %s::int[])"
+            " ON CONFLICT (generation, method, item_id) DO UPDATE SET cluster = excluded.cluster",
+            (generation, method, item_ids.tolist(), nearest),
+        )
 
 
 def delete(connection: Connection, generation: int) -> None:

@@ -24,6 +24,21 @@ def changed(connection: Connection, generation: int) -> list[int]:
     return [int(row[0]) for row in rows]
 
 
+EPSILON = 0.0005
+"""By how much a score, from 0 to 10, may be off before it is written again."""
+
+
+def drifted(connection: Connection, generation: int) -> list[int]:
+    """The items whose score is not the one that today's mean of all ratings gives, ascending."""
+    rows = connection.execute(
+        "SELECT n.item_id FROM tterec.popularity() n"
+        " JOIN tterec.item_popularity p ON p.generation = %s AND p.item_id = n.item_id"
+        " WHERE abs(n.score - p.score) > %s ORDER BY 1",
+        (generation, EPSILON),
+    ).fetchall()
+    return [int(row[0]) for row in rows]
+
+
 def recount(connection: Connection, generation: int, ids: Sequence[int]) -> None:
     """Count these items again, as `tterec.popularity()` does; the mean of all ratings is that of
     the generation's counts."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from tterec import errors
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable
-from tterec.store import locks, registry, vector_tables
+from tterec.store import locks, reading, registry, vector_tables
 from tterec.store.differences import LiveSources, present
 
 
@@ -57,24 +58,30 @@ def without_row(
 def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int:
     """Remove these users from every table; how many of them any generation knew.
 
-    Each generation that learned from them counts them.
+    Each generation that learned from them counts them. Those of other queries may mean somebody
+    else by the same number: they are left.
     """
     if not ids:
         return 0
-    given = {"ids": list(ids)}
+    mine = [
+        one
+        for one in vector_tables.generations_with_tables(connection)
+        if one == registry.live(connection) or registry.queries(connection, one) == live.queries
+    ]
+    given = {"ids": list(ids), "mine": mine}
     # As prune does: first the registry's rows, then the tables, which then stay.
     connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
     known = connection.execute(
         "WITH gone AS (DELETE FROM tterec.user_state WHERE user_id = ANY (%(ids)s)"
-        "  RETURNING generation, user_id, learned),"
+        "  AND generation = ANY (%(mine)s) RETURNING generation, user_id, learned),"
         " counted AS (UPDATE tterec.models m SET forgotten_users = forgotten_users + g.count"
         "  FROM (SELECT generation, count(*) FROM gone WHERE learned GROUP BY generation) g"
         "  WHERE m.generation = g.generation)"
-        " SELECT DISTINCT user_id FROM gone",
+        " SELECT generation, user_id FROM gone",
         given,
     ).fetchall()
-    found = {int(row[0]) for row in known}
-    for generation in vector_tables.generations_with_tables(connection):
+    found = {int(user) for _, user in known}
+    for generation in mine:
         rows = connection.execute(
             sql.SQL("DELETE FROM {} WHERE user_id = ANY (%(ids)s) RETURNING user_id").format(
                 vector_tables.table("user_vectors", generation)
@@ -82,6 +89,12 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
             given,
         ).fetchall()
         found |= {int(row[0]) for row in rows}
+        # Whose row has no digest was learned from before there were digests.
+        undigested = {row[0] for row in rows} - {user for one, user in known if one == generation}
+        connection.execute(
+            "UPDATE tterec.models SET forgotten_users = forgotten_users + %s WHERE generation = %s",
+            (len(undigested), generation),
+        )
     connection.execute(
         "DELETE FROM tterec.changes WHERE kind = 'user' AND change_id IN"
         " (SELECT change_id FROM tterec.changes WHERE kind = 'user' AND id = ANY (%(ids)s)"
@@ -98,6 +111,25 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
             (rf"(^|[,;])\s*\"?\s*0*({alternatives})\s*\"?\s*([,;]|\s*$)",),
         )
     return len(found)
+
+
+def drop_keys(connection: Connection, live: LiveSources) -> int:
+    """Delete the keys of text ids once no generation that may be served uses them; how many.
+
+    None while a training runs, which may be reading some.
+    """
+    if live.user.is_text or locks.training_runs(connection):
+        return 0
+    for one in registry.list_generations(connection):
+        queries = registry.queries(connection, one.generation)
+        if one.status == "ready" and queries not in (None, live.queries):
+            try:
+                user, _ = reading.ids_of(reading.described(connection, queries))
+            except errors.SourceError:  # its tables are gone, perhaps for a while
+                return 0
+            if user.is_text:
+                return 0
+    return connection.execute("DELETE FROM tterec.user_keys").rowcount
 
 
 def orphaned_keys(connection: Connection, live: LiveSources) -> list[int]:
