@@ -62,6 +62,37 @@ def test_a_generation_is_published_and_the_one_before_can_come_back(moved: Datab
     assert [one.active for one in pipeline.models_list(moved)] == [True, False]
 
 
+def test_what_was_held_out_is_told_to_the_next_fine_tuning(
+    moved: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tterec import towers
+
+    def pairs(generation: int) -> set[tuple[object, ...]]:
+        query = "SELECT user_id, item_id FROM tterec.held_out WHERE generation = %s"
+        with moved.connect() as connection:
+            return set(rows(connection, query, generation))
+
+    told, made, tune = [], [], towers.fine_tune
+
+    def watched(live, interactions, *arguments, held_out, **named):  # type: ignore[no-untyped-def]
+        ids = interactions.user_ids[held_out], interactions.item_ids[held_out]
+        told.append(set(zip(*(column.tolist() for column in ids), strict=True)))
+        made.append(tune(live, interactions, *arguments, held_out=held_out, **named))
+        return made[-1]
+
+    monkeypatch.setattr(towers, "fine_tune", watched)
+    before = pairs(1)
+    assert len(before) > 5
+    gone = min(before)
+    with moved.connect() as connection:
+        connection.execute("DELETE FROM tterec.ratings WHERE (user_id, book_id) = (%s, %s)", gone)
+    assert fine_tuning.fine_tune(moved, epochs=4).kept is None
+    assert told == [before - {gone}]
+    validation = made[0].validation
+    ids = validation.user_ids.tolist(), validation.item_ids.tolist()
+    assert pairs(2) == set(zip(*ids, strict=True)) != before
+
+
 def test_an_evaluation_trains_anew_and_is_not_kept_as_that_of_fine_tuned_towers(
     moved: Database,
 ) -> None:

@@ -41,6 +41,17 @@ def learned_by(connection: Connection, generation: int) -> Learned:
     return Learned(row[0], int(row[1]), user_ids, int(row[2]))
 
 
+def held_out(connection: Connection, generation: int) -> NDArray[np.int64]:
+    """The (user, item) pairs that a generation was validated by, of users who are still there:
+    int64 (n, 2)."""
+    pairs = connection.execute(
+        "SELECT user_id, item_id FROM tterec.held_out WHERE generation = %s",
+        (generation,),
+        binary=True,
+    ).fetchall()
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
 def inherit_forgotten(connection: Connection, generation: int, users: int) -> None:
     """Note that the weights which a generation goes on from have learned from so many users who
     are no more."""

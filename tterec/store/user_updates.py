@@ -82,6 +82,10 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
             given,
         ).fetchall()
         found |= {int(row[0]) for row in rows}
+        connection.execute(
+            "DELETE FROM tterec.held_out WHERE generation = %s AND user_id = ANY (%s)",
+            (generation, list(ids)),
+        )
     connection.execute(
         "DELETE FROM tterec.changes WHERE kind = 'user' AND change_id IN"
         " (SELECT change_id FROM tterec.changes WHERE kind = 'user' AND id = ANY (%(ids)s)"
