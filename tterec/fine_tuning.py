@@ -168,4 +168,5 @@ def _no_better(model: TrainedModel, live: int) -> str:
 
 def _forgotten(known: Learned, data: TrainingData) -> int:
     """How many users who are no more the weights have learned from."""
-    return known.forgotten + len(np.setdiff1d(known.user_ids, data.users.ids))
+    present = np.union1d(data.users.ids, data.interactions.user_ids)
+    return known.forgotten + len(np.setdiff1d(known.user_ids, present))

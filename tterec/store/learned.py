@@ -16,8 +16,8 @@ class Learned:
     """What a generation has learned from.
 
     watermark: the moment whose data it read, seconds since 1970; None where that is unknown.
-    interactions: how many there were. user_ids: int64, the users that it has vectors of, and
-    forgotten: how many others it has learned from, who were deleted since.
+    interactions: how many there were. user_ids: int64, the users that it has learned from, without
+    those whom an update added, and forgotten: how many others there were, deleted since.
     """
 
     watermark: float | None
@@ -36,7 +36,14 @@ def learned_by(connection: Connection, generation: int) -> Learned:
     ).fetchone()
     assert row is not None
     table = vector_tables.table("user_vectors", generation).as_string(connection)
-    users = connection.execute(f"SELECT user_id FROM {table}".encode(), binary=True).fetchall()
+    # A user without a state has a vector from a training that kept none.
+    users = connection.execute(
+        "SELECT user_id FROM tterec.user_state WHERE generation = %(n)s AND learned"
+        f" UNION ALL SELECT user_id FROM {table} v WHERE NOT EXISTS (SELECT FROM tterec.user_state"
+        "  s WHERE s.generation = %(n)s AND s.user_id = v.user_id)".encode(),
+        {"n": generation},
+        binary=True,
+    ).fetchall()
     user_ids = np.fromiter((user for (user,) in users), dtype=np.int64, count=len(users))
     return Learned(row[0], int(row[1]), user_ids, int(row[2]))
 
