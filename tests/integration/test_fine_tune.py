@@ -293,7 +293,8 @@ def test_while_another_process_trains_it_is_refused(moved: Database) -> None:
             told.append(str(caught.value))
 
     pipeline.train(moved, CONFIG, progress=meanwhile)
-    assert "is running on this database" in told[0]
+    assert "another `tterec train` or `tterec update --fine-tune` is running" in told[0]
+    assert "models list" not in told[0], "which shows nothing of a fine-tuning that learns"
 
 
 @pytest.mark.parametrize("stage", ["read users", "train", "write user vectors", "recall"])
