@@ -74,6 +74,7 @@ def fine_tune(
             data.users,
             data.items,
             config=config,
+            held_out=_among(data.interactions, learned.held_out(guard, live)),
             replay=None if news.told else np.inf,
             progress=progress,
         )
@@ -136,6 +137,17 @@ def _between(interactions: Interactions, after: float, until: float) -> NDArray[
     return within
 
 
+def _among(interactions: Interactions, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which interactions are of these (user, item) pairs (m, 2): bool (n,)."""
+    found = np.isin(interactions.user_ids, pairs[:, 0])
+    found &= np.isin(interactions.item_ids, pairs[:, 1])
+    known = set(map(tuple, pairs.tolist()))
+    rows = np.flatnonzero(found)
+    of_rows = interactions.user_ids[rows].tolist(), interactions.item_ids[rows].tolist()
+    found[rows] = [pair in known for pair in zip(*of_rows, strict=True)]
+    return found
+
+
 def _towers(connection: Connection, live: int) -> StoredTowers:
     try:
         return registry.towers(connection, live)
@@ -156,4 +168,5 @@ def _no_better(model: TrainedModel, live: int) -> str:
 
 def _forgotten(known: Learned, data: TrainingData) -> int:
     """How many users who are no more the weights have learned from."""
-    return known.forgotten + len(np.setdiff1d(known.user_ids, data.users.ids))
+    present = np.union1d(data.users.ids, data.interactions.user_ids)
+    return known.forgotten + len(np.setdiff1d(known.user_ids, present))

@@ -66,6 +66,7 @@ def publish(
             probes=probes,
             watcher=guard,
             data=data,
+            validation=model.validation,
         )
 
 

@@ -34,6 +34,20 @@ def upgrade() -> None:
             schema=SCHEMA,
         )
     op.create_table(
+        "held_out",
+        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("user_id", sa.BigInteger, nullable=False),
+        sa.Column("item_id", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("generation", "user_id", "item_id", name="held_out_pkey"),
+        sa.ForeignKeyConstraint(
+            ["generation"],
+            [f"{SCHEMA}.models.generation"],
+            name="held_out_generation_fkey",
+            ondelete="CASCADE",
+        ),
+        schema=SCHEMA,
+    )
+    op.create_table(
         "item_traits",
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("name", sa.Text, nullable=False),

@@ -162,7 +162,7 @@ def test_a_killed_training_is_cleared_by_the_next_prune(
     endless.communicate()
     assert while_it_lives.stdout == "Nothing to prune.\n"
     assert second.returncode == 1
-    assert "another `tterec train` is running" in second.stderr
+    assert "another `tterec train` or `tterec update --fine-tune` is running" in second.stderr
     assert second.stderr.count("\n") == 1
     assert statuses(shop) == ["building"]
     deadline = time.monotonic() + 30

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.integration.generations import plant_books, random_vectors
-from tests.integration.test_train import CONFIG, SHOP, rows, stored
-from tterec import errors, evaluating, fine_tuning, pipeline
+from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, rows, stored
+from tterec import errors, evaluating, fine_tuning, pipeline, updating
 from tterec.database.connection import Database
 from tterec.records import Progress
 from tterec.store import generations, registry, vector_tables
@@ -60,6 +61,37 @@ def test_a_generation_is_published_and_the_one_before_can_come_back(moved: Datab
     assert lists == [(5, "history")]
     assert pipeline.models_rollback(moved) == 1
     assert [one.active for one in pipeline.models_list(moved)] == [True, False]
+
+
+def test_what_was_held_out_is_told_to_the_next_fine_tuning(
+    moved: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tterec import towers
+
+    def pairs(generation: int) -> set[tuple[object, ...]]:
+        query = "SELECT user_id, item_id FROM tterec.held_out WHERE generation = %s"
+        with moved.connect() as connection:
+            return set(rows(connection, query, generation))
+
+    told, made, tune = [], [], towers.fine_tune
+
+    def watched(live, interactions, *arguments, held_out, **named):  # type: ignore[no-untyped-def]
+        ids = interactions.user_ids[held_out], interactions.item_ids[held_out]
+        told.append(set(zip(*(column.tolist() for column in ids), strict=True)))
+        made.append(tune(live, interactions, *arguments, held_out=held_out, **named))
+        return made[-1]
+
+    monkeypatch.setattr(towers, "fine_tune", watched)
+    before = pairs(1)
+    assert len(before) > 5
+    gone = min(before)
+    with moved.connect() as connection:
+        connection.execute("DELETE FROM tterec.ratings WHERE (user_id, book_id) = (%s, %s)", gone)
+    assert fine_tuning.fine_tune(moved, epochs=4).kept is None
+    assert told == [before - {gone}]
+    validation = made[0].validation
+    ids = validation.user_ids.tolist(), validation.item_ids.tolist()
+    assert pairs(2) == set(zip(*ids, strict=True)) != before
 
 
 def test_an_evaluation_trains_anew_and_is_not_kept_as_that_of_fine_tuned_towers(
@@ -147,6 +179,68 @@ def test_interactions_without_a_time_are_noticed_by_their_number(moved: Database
     assert learned > 0.9 * int(str(total)), "all but what validation takes"
 
 
+STRANGERS = (
+    "INSERT INTO tterec.users SELECT u, 'rome, italy', 40 FROM generate_series(201, 203) u",
+    "INSERT INTO tterec.ratings SELECT u, b, 9, NULL FROM generate_series(201, 203) u,"
+    " generate_series(1, 4) b",
+)
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+def test_users_whom_an_update_added_are_new(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, stateless: bool
+) -> None:
+    """Also to a generation from before there were digests."""
+    with shop.connect() as connection:
+        if stateless:
+            connection.execute("DELETE FROM tterec.user_state; DELETE FROM tterec.item_state")
+        for statement in STRANGERS:
+            connection.execute(statement)
+    updating.update(shop)
+    found, look = [], fine_tuning.unlearned
+
+    def watched(data, *arguments, **named):  # type: ignore[no-untyped-def]
+        found.append((data.interactions, look(data, *arguments, **named)))
+        return found[-1][1]
+
+    monkeypatch.setattr(fine_tuning, "unlearned", watched)
+    fine_tuning.fine_tune(shop, epochs=1)
+    ((interactions, news),) = found
+    assert news.told
+    assert interactions.user_ids[news.certain].tolist() == [201] * 4 + [202] * 4 + [203] * 4
+
+
+def test_only_users_that_were_learned_from_count_as_deleted(moved: Database) -> None:
+    """Not those whom an update added."""
+    with moved.connect() as connection:
+        connection.execute("INSERT INTO tterec.users VALUES (500, 'lima, peru', 30)")
+    updating.update(moved)
+    with moved.connect() as connection:
+        connection.execute("DELETE FROM tterec.users WHERE user_id IN (7, 500)")
+    made = fine_tuning.fine_tune(moved, epochs=3)
+    assert made.kept is None
+    assert made.generation.forgotten_users == 1
+
+
+def test_who_is_still_in_the_interactions_does_not_count_as_deleted(
+    database: Database, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"{name}.sql" for name in FILM_FILES}
+    for name, path in files.items():
+        path.write_text(FILM_FILES[name], encoding="utf-8")
+    with database.connect() as connection:
+        connection.execute(FILMS)
+    pipeline.train(database, replace(CONFIG, validation_users=0), files)
+    with database.connect() as connection:
+        connection.execute("DELETE FROM shop.members WHERE name = 'member-9'")
+        connection.execute(
+            "INSERT INTO shop.views (member, film, stars) VALUES ('somebody', 'film-1', 5)"
+        )
+    made = fine_tuning.fine_tune(database, epochs=1)
+    assert made.kept is None
+    assert made.generation.forgotten_users == 0
+
+
 def test_deleted_users_and_books_do_not_come_back(moved: Database) -> None:
     with moved.connect() as connection:
         connection.execute("DELETE FROM tterec.users WHERE user_id IN (7, 8)")
@@ -199,7 +293,8 @@ def test_while_another_process_trains_it_is_refused(moved: Database) -> None:
             told.append(str(caught.value))
 
     pipeline.train(moved, CONFIG, progress=meanwhile)
-    assert "is running on this database" in told[0]
+    assert "another `tterec train` or `tterec update --fine-tune` is running" in told[0]
+    assert "models list" not in told[0], "which shows nothing of a fine-tuning that learns"
 
 
 @pytest.mark.parametrize("stage", ["read users", "train", "write user vectors", "recall"])

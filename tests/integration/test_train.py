@@ -299,7 +299,7 @@ def test_two_trainings_at_once_are_one_too_many(shop: Database) -> None:
             told.append(str(caught.value))
 
     assert pipeline.train(shop, CONFIG, progress=meanwhile).active
-    assert "another `tterec train` is running" in told[0]
+    assert "another `tterec train` or `tterec update --fine-tune` is running" in told[0]
     assert len(pipeline.models_list(shop)) == 1
 
 

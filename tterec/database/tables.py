@@ -230,6 +230,15 @@ user_state = Table(
     Column("learned", Boolean, nullable=False),  # or came after the training
 )
 
+# The interactions that a generation was validated by, and did not learn from.
+held_out = Table(
+    "held_out",
+    metadata,
+    _of_a_generation(),
+    Column("user_id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, primary_key=True),
+)
+
 # Where a value of an items' feature stands in the second stage's sparse vectors, and its weight.
 item_traits = Table(
     "item_traits",

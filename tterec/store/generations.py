@@ -14,7 +14,14 @@ from typing import Any
 from tterec import __version__, errors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection
-from tterec.records import ProgressCallback, Ranker, TrainedModel, TrainedVectors, ignore
+from tterec.records import (
+    Interactions,
+    ProgressCallback,
+    Ranker,
+    TrainedModel,
+    TrainedVectors,
+    ignore,
+)
 from tterec.store import (
     change_queue,
     clusters,
@@ -128,12 +135,13 @@ def publish_vectors(
     probes: Sequence[Probe] = (),
     watcher: Connection | None = None,
     data: TrainingData | None = None,
+    validation: Interactions | None = None,
 ) -> None:
     """Write, index and check a generation's vectors; the generation is 'ready', not yet live.
 
-    With a `ranker` its evidence is written too, and with the `data` that was read what an update
-    must know of it. One transaction: whatever goes wrong, there are
-    no tables and the status stays 'building'.
+    With a `ranker` its evidence is written too, with the `data` that was read what an update must
+    know of it, and of the `validation` which interactions were not learned. One transaction:
+    whatever goes wrong, there are no tables and the status stays 'building'.
     With `probes` the index's recall is measured and the smallest sufficient ef_search kept.
     """
     with connection.transaction():
@@ -144,6 +152,8 @@ def publish_vectors(
             state_tables.keep_traits(connection, generation, ranker)
         if data is not None:
             state_tables.keep_digests(connection, generation, data)
+        if validation is not None:
+            state_tables.keep_held_out(connection, generation, validation)
         measured = recall.measure(connection, generation, vectors, probes, progress)
         _keep_popularity(connection, generation)
         updated = connection.execute(

@@ -38,8 +38,8 @@ def hold_training(connection: Connection) -> None:
     """Be the one process that trains, until this connection closes. Raises Busy."""
     if not _held_for_hours(connection, _TRAINING):
         raise errors.Busy(
-            "another `tterec train` is running on this database; wait for it, or see what it "
-            "does with: tterec models list"
+            "another `tterec train` or `tterec update --fine-tune` is running on this database; "
+            "wait until it is done, and try again"
         )
 
 

@@ -1,4 +1,5 @@
-"""What a generation knows of the rows that it has embedded: their digests, and items' traits."""
+"""What a generation knows of the rows that it was made from: their digests, those that it was
+validated by, and items' traits."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from tterec.database import vectors
 from tterec.database.connection import Connection
-from tterec.records import Ranker
+from tterec.records import Interactions, Ranker
 from tterec.store.reading import TrainingData
 
-TABLES = ("item_state", "user_state", "item_traits")
+TABLES = ("item_state", "user_state", "held_out", "item_traits")
 
 _ROWS_A_CHUNK = 65_536
 
@@ -70,6 +71,16 @@ def _copy(
                 rows["learned_bytes"], rows["learned"] = 1, 1
             copy.write(rows.tobytes())
         copy.write(vectors.TRAILER)
+
+
+def keep_held_out(connection: Connection, generation: int, validation: Interactions) -> None:
+    """Store which interactions a generation did not learn from."""
+    connection.execute(
+        "INSERT INTO tterec.held_out (generation, user_id, item_id)"
+        " SELECT DISTINCT %s::int, user_id, item_id"
+        " FROM unnest(%s::bigint[], %s::bigint[]) AS g (user_id, item_id)",
+        (generation, validation.user_ids.tolist(), validation.item_ids.tolist()),
+    )
 
 
 def keep_traits(connection: Connection, generation: int, ranker: Ranker) -> None:

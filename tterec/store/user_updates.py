@@ -95,6 +95,10 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
             "UPDATE tterec.models SET forgotten_users = forgotten_users + %s WHERE generation = %s",
             (len(undigested), generation),
         )
+        connection.execute(
+            "DELETE FROM tterec.held_out WHERE generation = %s AND user_id = ANY (%s)",
+            (generation, list(ids)),
+        )
     connection.execute(
         "DELETE FROM tterec.changes WHERE kind = 'user' AND change_id IN"
         " (SELECT change_id FROM tterec.changes WHERE kind = 'user' AND id = ANY (%(ids)s)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +38,7 @@ class ItemVectors(NamedTuple):
 class Towers:
     """Both towers' parameters and features. item_ids: int64, the items of item_ids' rows.
 
-    parameters["item_ids"] holds the embeddings of these items alone, gates applied. held_out:
-    int64, the digests of the pairs that these towers did not learn from, but were validated by.
+    parameters["item_ids"] holds the embeddings of these items alone, gates applied.
     """
 
     parameters: model.Parameters
@@ -47,7 +46,6 @@ class Towers:
     item_features: Features
     user_features: Features
     config: TrainingConfig
-    held_out: Index = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
     def load(cls, data: bytes, features: dict[str, Any], config: TrainingConfig) -> Towers:
@@ -57,7 +55,7 @@ class Towers:
         except (TypeError, KeyError) as error:
             raise TterecError(weights.DAMAGED) from error
         item_features, user_features = Features.from_json(items), Features.from_json(users)
-        parameters, item_ids, held_out = weights.load(data)
+        parameters, item_ids = weights.load(data)
         shape = model.Shape(
             items=len(item_ids),
             item_tokens=item_features.token_count,
@@ -67,11 +65,11 @@ class Towers:
             dim=config.dim,
         )
         weights.check(parameters, shape)
-        return cls(parameters, item_ids, item_features, user_features, config, held_out)
+        return cls(parameters, item_ids, item_features, user_features, config)
 
     def save(self) -> bytes:
         """The parameters as safetensors bytes."""
-        return weights.save(self.parameters, self.item_ids, self.held_out)
+        return weights.save(self.parameters, self.item_ids)
 
     @property
     def features(self) -> dict[str, Any]:

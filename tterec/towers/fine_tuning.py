@@ -45,6 +45,7 @@ def fine_tune(
     items: FeatureTable,
     *,
     config: TrainingConfig,
+    held_out: NDArray[np.bool_] | None = None,
     replay: float | None = None,
     progress: ProgressCallback = ignore,
 ) -> TrainedModel:
@@ -52,25 +53,27 @@ def fine_tune(
 
     Histories are of all interactions. Beside the new ones, a random sample of the others,
     `replay` (default: REPLAY) times as many, is learned again, lest they be forgotten; math.inf:
-    all of them. Held out for validation are interactions that the live
-    towers have not learned either, so that both can be compared: `best_epoch` of the metrics is 0
-    where no epoch was better than the live towers, whose vectors are returned then. `config` is
-    theirs, but for seed and epochs. Same input, same bytes. Raises as `train` does.
+    all of them. Held out for validation are interactions that the live towers have not learned
+    either, so that both can be compared: new ones, and of those by which the live towers were
+    validated, which are `held_out` (n,). `best_epoch` of the metrics is 0 where no epoch was better
+    than the live towers, whose vectors are returned then. `config` is theirs, but for seed and
+    epochs. Same input, same bytes. Raises as `train` does.
     """
     check_device(config)
     histories = gather_histories(interactions, users, items, config.max_history)
     own = pair_digests(histories.user_ids[histories.owners], items.ids[histories.items])
-    is_new = np.isin(own, pair_digests(interactions.user_ids[new], interactions.item_ids[new]))
-    formerly = np.isin(own, live.held_out)
-    held_out = _held_out(histories, is_new, formerly, config)
-    rest = histories.select(~held_out)
-    unlearned = (is_new | formerly)[~held_out]
+    given = pair_digests(interactions.user_ids, interactions.item_ids)
+    is_new = np.isin(own, given[new])
+    formerly = np.isin(own, given[held_out if held_out is not None else np.zeros_like(new)])
+    judged = _held_out(histories, is_new, formerly, config)
+    rest = histories.select(~judged)
+    unlearned = (is_new | formerly)[~judged]
     targets = _targets(unlearned, learnable(rest, config), replay, config.seed)
     progress(Progress("train", message=_plan(unlearned, targets)))
     item_features = live.item_features.extended(items)
     user_features = live.user_features.extended(users)
     encoded_items, encoded_users = encode(item_features, items, user_features, users, progress)
-    lesson = Lesson(rest, histories.select(held_out), targets, encoded_items, encoded_users)
+    lesson = Lesson(rest, histories.select(judged), targets, encoded_items, encoded_users)
     gates = id_gates(rest, len(items), config.id_shrinkage)
     parameters = carry_over(live, items, gates, item_features, user_features)
     with bounded_threads(config.threads) as threads:

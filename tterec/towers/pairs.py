@@ -1,4 +1,4 @@
-"""Pairs of user and item as digests, to know them again without keeping them."""
+"""Pairs of user and item as digests, by which one array's are found in another."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from tterec.towers.embedding import Towers
 from tterec.towers.features import Encoded, Features
 from tterec.towers.histories import gather_histories
 from tterec.towers.learning import Learned, Lesson, check_device, learn, learnable
-from tterec.towers.pairs import pair_digests
 from tterec.towers.spectral import spectral_items
 from tterec.towers.threads import bounded_threads
 
@@ -120,7 +119,6 @@ def trained_model(
         items.ids[own],
         *features,
         config,
-        np.unique(pair_digests(validation.user_ids, validation.item_ids)),
     )
     return TrainedModel(
         vectors=towers.publish(items, lesson.items, users, lesson.users),

@@ -14,34 +14,30 @@ from tterec.towers.ragged import Index
 
 DAMAGED = "the stored tower weights of this generation are damaged; train again: tterec train"
 _ITEMS = "items"
-_HELD_OUT = "held_out"
+_HELD_OUT = "held_out"  # once a tensor; what it held must not be kept here
 
 
-def save(parameters: Parameters, item_ids: Index, held_out: Index) -> bytes:
-    """Parameters, the ids of the item_ids table's rows, and the digests of the pairs held out, as
-    safetensors bytes."""
+def save(parameters: Parameters, item_ids: Index) -> bytes:
+    """Parameters, and the ids of the item_ids table's rows, as safetensors bytes."""
     tensors = {name: tensor.numpy() for name, tensor in parameters.items()}
-    return save_tensors({**tensors, _ITEMS: item_ids, _HELD_OUT: held_out})
+    return save_tensors({**tensors, _ITEMS: item_ids})
 
 
-def load(data: bytes) -> tuple[Parameters, Index, Index]:
+def load(data: bytes) -> tuple[Parameters, Index]:
     """What `save` was given. Raises TterecError for anything but its bytes."""
     try:
         tensors = load_tensors(data)
         item_ids = tensors.pop(_ITEMS)
-        # Towers from before fine-tuning do not say.
-        held_out = tensors.pop(_HELD_OUT, np.zeros(0, np.int64))
+        tensors.pop(_HELD_OUT, None)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TterecError(DAMAGED) from error
     if item_ids.dtype != np.int64 or item_ids.ndim != 1 or np.any(np.diff(item_ids) <= 0):
-        raise TterecError(DAMAGED)
-    if held_out.dtype != np.int64 or held_out.ndim != 1:
         raise TterecError(DAMAGED)
     if any(tensor.dtype != np.float32 for tensor in tensors.values()):
         raise TterecError(DAMAGED)
     # The arrays lie in read-only bytes; torch wants its own.
     parameters = {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}
-    return parameters, item_ids, held_out
+    return parameters, item_ids
 
 
 def check(parameters: Parameters, shape: Shape) -> None:

@@ -77,6 +77,13 @@ def test_damaged_bytes_are_refused(model: TrainedModel, damage: object) -> None:
         Towers.load(damage(model.weights), model.features, CONFIG)  # type: ignore[operator]
 
 
+def test_what_was_held_out_is_not_in_the_weights(model: TrainedModel) -> None:
+    """And is dropped from those that still have it."""
+    assert "held_out" not in load_tensors(model.weights)
+    older = save_tensors(load_tensors(model.weights) | {"held_out": np.array([5, 7])})
+    assert Towers.load(older, model.features, CONFIG).save() == model.weights
+
+
 def changed(data: bytes, name: str, change: object) -> bytes:
     tensors = load_tensors(data)
     tensors[name] = change(tensors[name])  # type: ignore[operator]
