@@ -29,6 +29,7 @@ from tterec.evaluation import ndcg_at_k
 from tterec.ranking.lists import ranked_lists
 from tterec.records import FeatureTable, Interactions, TrainedModel
 from tterec.towers import fine_tuning
+from tterec.towers.pairs import pair_digests
 
 K = 20
 SHARE, COMERS = 0.1, 0.03
@@ -103,11 +104,18 @@ def compare(change: Change, config: TrainingConfig, settings: list[tuple[float, 
     encoded = live.item_features.encode(items), live.user_features.encode(users)
     as_is = replace(old, vectors=live.publish(items, encoded[0], users, encoded[1]))
     measured("the old towers", as_is, change, seconds)
+    assert old.validation is not None
+    held_out = np.isin(
+        pair_digests(interactions.user_ids, interactions.item_ids),
+        pair_digests(old.validation.user_ids, old.validation.item_ids),
+    )
     ways = []
     for replay, pace in settings:
         fine_tuning.REPLAY, fine_tuning.PACE = replay, pace
         started = time.process_time()
-        tuned = towers.fine_tune(live, interactions, change.new, users, items, config=config)
+        tuned = towers.fine_tune(
+            live, interactions, change.new, users, items, config=config, held_out=held_out
+        )
         seconds = time.process_time() - started
         name = f"fine-tuned, {replay:g} times, {pace:g}"
         ways.append((name, *measured(name, tuned, change, seconds), seconds))
