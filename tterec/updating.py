@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from tterec.store import (
     locks,
     popularity,
     registry,
+    shops,
     user_updates,
 )
 from tterec.store.batches import Superseded, batch
@@ -37,6 +38,12 @@ T = TypeVar("T")
 
 BATCH = 500
 """Rows a transaction. A worker that wants one of them waits for no more than these."""
+
+
+_UNREADABLE = (
+    "The sources of generation {} cannot be read: whom it has to forget is not known until they"
+    " are there again, or tterec models prune removes it."
+)
 
 
 @dataclass(frozen=True)
@@ -221,13 +228,22 @@ def _bring_up_to_date(
     drifted = popularity.drifted(connection, number)
     deque(batches("popularity", drifted, generation.recount), maxlen=0)
     progress(Progress("compare users"))
-    user_updates.drop_keys(connection, generation.live)
-    unknown = user_updates.orphaned_keys(connection, generation.live)
     changed = differences.changed_users(connection, number, generation.live)
-    changed = sorted({*changed, *unknown})
     users = sum(batches("users", changed, generation.refresh_users), Counts())
+    for shop in shops.other_shops(connection, generation.live):
+        if shop.user is None:
+            names = ", ".join(map(str, shop.generations))
+            progress(Progress("update", message=_UNREADABLE.format(names)))
+        departed = shops.departed(connection, shop)
+        deque(batches("users of other shops", departed, partial(_forget_in, shop)), maxlen=0)
+    shops.drop_keys(connection, generation.live)
     change_queue.remove(connection, queued)
     return Updated(number, items, users, len(recounted), 0.0)
+
+
+def _forget_in(shop: shops.Shop, connection: Connection, ids: Sequence[int]) -> None:
+    assert shop.user is not None  # else nobody is known to have left
+    user_updates.forget_in(connection, shop.generations, shop.user, ids)
 
 
 def _check_finite(*matrices: NDArray[Any]) -> None:

@@ -486,21 +486,90 @@ def test_who_has_the_same_number_in_another_shop_stays(shop: Database) -> None:
     assert one(shop, known.format("user_vectors_2")) == 0
 
 
-def test_text_ids_are_forgotten_with_the_last_generation_that_uses_them(
-    film_shop: Database, tmp_path: Path
-) -> None:
-    counted = "SELECT count(*) FROM tterec.user_keys"
+@pytest.fixture
+def two_shops(film_shop: Database, tmp_path: Path) -> Database:
+    """Generation 1 is of the films, with text ids; generation 2, of tterec's own books, is live."""
     run(film_shop, SHOP)
-    bodies = sources.default_queries()
     files = {name: tmp_path / f"{name}-2.sql" for name in sources.NAMES}
     for name, path in files.items():
-        path.write_text(bodies.body(name), encoding="utf-8")
+        path.write_text(sources.default_queries().body(name), encoding="utf-8")
     pipeline.train(film_shop, CONFIG, files, accept_new_types=True)
+    return film_shop
+
+
+def text_keys(database: Database) -> set[str]:
+    """The text ids of users that are kept."""
+    return set(one(database, "SELECT coalesce(array_agg(key), '{}') FROM tterec.user_keys"))
+
+
+def test_text_ids_are_forgotten_with_the_last_generation_that_uses_them(
+    two_shops: Database,
+) -> None:
+    updating.update(two_shops)
+    assert "member-9" in text_keys(two_shops)  # a rollback may bring them back
+    run(two_shops, "UPDATE tterec.models SET status = 'pruned' WHERE generation = 1")
+    updating.update(two_shops)
+    assert text_keys(two_shops) == set()
+
+
+DEPARTED = (
+    "DELETE FROM shop.members WHERE name = 'member-9'",
+    "DELETE FROM shop.views WHERE member = 'member-9'",
+)
+
+
+def test_a_shop_that_is_not_live_forgets_whom_its_own_queries_no_longer_return(
+    two_shops: Database,
+) -> None:
+    number = one(two_shops, "SELECT user_id FROM tterec.user_keys WHERE key = 'member-9'")
+    before = text_keys(two_shops)
+    run(two_shops, *DEPARTED)
+    updating.update(two_shops)
+    assert text_keys(two_shops) == before - {"member-9"}
+    known = "SELECT count(*) FROM tterec.{} WHERE user_id = {}"
+    assert one(two_shops, known.format("user_vectors_1", number)) == 0
+    # The same number is somebody else in the books.
+    left = known.format("user_state", number)
+    assert one(two_shops, f"{left} AND generation = 1") == 0
+    assert one(two_shops, f"{left} AND generation = 2") == 1
+    forgotten = {info.generation: info.forgotten_users for info in pipeline.models_list(two_shops)}
+    assert forgotten == {1: 1, 2: 0}
+    with two_shops.connect() as connection:
+        assert generations.rollback(connection) == 1
+    assert one(two_shops, "SELECT source FROM tterec.recommend('member-9') LIMIT 1") == "popular"
+    assert one(two_shops, "SELECT source FROM tterec.recommend('member-8') LIMIT 1") == "history"
+
+
+def test_a_text_id_goes_when_every_shop_with_text_ids_has_lost_it(
+    film_shop: Database, tmp_path: Path
+) -> None:
+    """Two shops that know a person by the same name, one of them live."""
+    run(film_shop, "CREATE TABLE shop.archive AS TABLE shop.views")
+    files = {}
+    for name in sources.NAMES:
+        files[name] = tmp_path / f"{name}-2.sql"
+        body = FILM_FILES[name].replace("shop.views", "shop.archive")
+        files[name].write_text(body, encoding="utf-8")
+    pipeline.train(film_shop, CONFIG, files)
+    run(film_shop, "DELETE FROM shop.members WHERE name = 'member-9'")
+    run(film_shop, "DELETE FROM shop.views WHERE member = 'member-9'")
+    updating.update(film_shop)  # the live shop has the archive
+    assert "member-9" in text_keys(film_shop)
+    run(film_shop, "DELETE FROM shop.archive WHERE member = 'member-9'")
     updating.update(film_shop)
-    assert one(film_shop, counted) > 0  # a rollback may bring them back
-    run(film_shop, "UPDATE tterec.models SET status = 'pruned' WHERE generation = 1")
-    updating.update(film_shop)
-    assert one(film_shop, counted) == 0
+    assert "member-9" not in text_keys(film_shop)
+
+
+def test_keys_stay_while_a_shop_s_tables_are_away(two_shops: Database) -> None:
+    before = text_keys(two_shops)
+    run(two_shops, *DEPARTED, "ALTER TABLE shop.views RENAME TO away")
+    said: list[Progress] = []
+    updating.update(two_shops, said.append)
+    assert text_keys(two_shops) == before
+    assert any("sources of generation 1 cannot be read" in (one.message or "") for one in said)
+    run(two_shops, "ALTER TABLE shop.away RENAME TO views")
+    updating.update(two_shops)
+    assert text_keys(two_shops) == before - {"member-9"}
 
 
 def test_a_user_who_came_after_the_training_is_not_counted(shop: Database) -> None:

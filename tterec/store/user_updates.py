@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from tterec import errors
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable
-from tterec.store import locks, reading, registry, vector_tables
+from tterec.store import keys, registry, vector_tables
 from tterec.store.differences import LiveSources, present
 
 
@@ -56,32 +55,39 @@ def without_row(
 
 
 def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int:
-    """Remove these users from every table; how many of them any generation knew.
+    """Remove users who are in no source from every table; how many of them any generation knew.
 
     Each generation that learned from them counts them. Those of other queries may mean somebody
-    else by the same number: they are left.
+    else by the same number: they are left, and so are the keys of text ids; see `shops`.
     """
-    if not ids:
-        return 0
     mine = [
         one
         for one in vector_tables.generations_with_tables(connection)
         if one == registry.live(connection) or registry.queries(connection, one) == live.queries
     ]
-    given = {"ids": list(ids), "mine": mine}
+    return forget_in(connection, mine, live.user, ids)
+
+
+def forget_in(
+    connection: Connection, generations: Sequence[int], user: keys.Id, ids: Sequence[int]
+) -> int:
+    """Remove these users from these generations, which are all of one shop; how many they knew."""
+    if not ids:
+        return 0
+    given = {"ids": list(ids), "generations": list(generations)}
     # As prune does: first the registry's rows, then the tables, which then stay.
     connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
     known = connection.execute(
         "WITH gone AS (DELETE FROM tterec.user_state WHERE user_id = ANY (%(ids)s)"
-        "  AND generation = ANY (%(mine)s) RETURNING generation, user_id, learned),"
+        "  AND generation = ANY (%(generations)s) RETURNING generation, user_id, learned),"
         " counted AS (UPDATE tterec.models m SET forgotten_users = forgotten_users + g.count"
         "  FROM (SELECT generation, count(*) FROM gone WHERE learned GROUP BY generation) g"
         "  WHERE m.generation = g.generation)"
         " SELECT generation, user_id FROM gone",
         given,
     ).fetchall()
-    found = {int(user) for _, user in known}
-    for generation in mine:
+    found = {int(user_id) for _, user_id in known}
+    for generation in generations:
         rows = connection.execute(
             sql.SQL("DELETE FROM {} WHERE user_id = ANY (%(ids)s) RETURNING user_id").format(
                 vector_tables.table("user_vectors", generation)
@@ -90,10 +96,10 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
         ).fetchall()
         found |= {int(row[0]) for row in rows}
         # Whose row has no digest was learned from before there were digests.
-        undigested = {row[0] for row in rows} - {user for one, user in known if one == generation}
+        digested = {user_id for one, user_id in known if one == generation}
         connection.execute(
             "UPDATE tterec.models SET forgotten_users = forgotten_users + %s WHERE generation = %s",
-            (len(undigested), generation),
+            (len({row[0] for row in rows} - digested), generation),
         )
         connection.execute(
             "DELETE FROM tterec.held_out WHERE generation = %s AND user_id = ANY (%s)",
@@ -105,9 +111,7 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
         "  FOR UPDATE SKIP LOCKED)",
         given,
     )
-    if live.user.is_text:
-        connection.execute("DELETE FROM tterec.user_keys WHERE user_id = ANY (%(ids)s)", given)
-    else:
+    if not user.is_text:
         # A line that was not loaded names a user in one of its fields; which one, nobody knows.
         alternatives = "|".join(str(id_) for id_ in ids)
         connection.execute(
@@ -115,42 +119,3 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
             (rf"(^|[,;])\s*\"?\s*0*({alternatives})\s*\"?\s*([,;]|\s*$)",),
         )
     return len(found)
-
-
-def drop_keys(connection: Connection, live: LiveSources) -> int:
-    """Delete the keys of text ids once no generation that may be served uses them; how many.
-
-    None while a training runs, which may be reading some.
-    """
-    if live.user.is_text or locks.training_runs(connection):
-        return 0
-    for one in registry.list_generations(connection):
-        queries = registry.queries(connection, one.generation)
-        if one.status == "ready" and queries not in (None, live.queries):
-            try:
-                user, _ = reading.ids_of(reading.described(connection, queries))
-            except errors.SourceError:  # its tables are gone, perhaps for a while
-                return 0
-            if user.is_text:
-                return 0
-    return connection.execute("DELETE FROM tterec.user_keys").rowcount
-
-
-def orphaned_keys(connection: Connection, live: LiveSources) -> list[int]:
-    """Users with a text id that is in no source any more.
-
-    None while another shop's users may be served again, or are being read for a training.
-    """
-    if not live.user.is_text or locks.training_runs(connection):
-        return []
-    others = [
-        one
-        for one in registry.list_generations(connection)
-        if one.status == "ready" and registry.queries(connection, one.generation) != live.queries
-    ]
-    if others:
-        return []
-    rows = connection.execute(
-        f"SELECT k.user_id FROM tterec.user_keys k WHERE NOT {present(live, 'k.user_id')}".encode()
-    ).fetchall()
-    return [int(row[0]) for row in rows]
