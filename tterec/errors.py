@@ -52,6 +52,10 @@ class SourceError(TterecError):
     """A source query does not return what tterec needs."""
 
 
+class RowsRefused(SourceError):
+    """Some rows of the sources cannot be embedded; all others were."""
+
+
 class TrainingError(TterecError):
     """The towers could not be trained; nothing was published."""
 

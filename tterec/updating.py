@@ -21,13 +21,14 @@ from tterec.store import (
     clusters,
     differences,
     item_updates,
+    keys,
     locks,
     popularity,
     registry,
     shops,
     user_updates,
 )
-from tterec.store.batches import Superseded, batch
+from tterec.store.batches import Superseded, batch, sifted
 from tterec.store.item_updates import Counts
 from tterec.store.state_tables import Traits
 
@@ -101,14 +102,33 @@ class Generation:
         self._ranker_width = registry.ranker_width(connection, number)
         self._traits = Traits(connection, number)
         self._trait_names = self._traits.names
+        self.refused: dict[str, BaseException] = {}  # by row, why it could not be embedded
 
     def load(self) -> None:
         """Load the towers now, instead of at the first row."""
         _ = self._towers.loaded
 
     def refresh_items(self, connection: Connection, ids: Sequence[int]) -> Counts:
-        """Embed these items as they are now, remove those that are gone; in this transaction."""
+        """Embed these items as they are now, remove those that are gone; in this transaction.
+
+        A row that cannot be embedded stays as it was, and is noted in `refused`.
+        """
         locks.await_rows(connection, "items", ids)
+        return self._sifted(connection, self.live.item, ids, partial(self._items, connection))
+
+    def _sifted(
+        self,
+        connection: Connection,
+        id_: keys.Id,
+        ids: Sequence[int],
+        work: Callable[[Sequence[int]], Counts],
+    ) -> Counts:
+        done, refused = sifted(connection, ids, work)
+        for row in refused:
+            self.refused[f"{id_.column} {id_.shown(connection, row.id)}"] = row.why
+        return sum(done, Counts())
+
+    def _items(self, connection: Connection, ids: Sequence[int]) -> Counts:
         table, gone = item_updates.read(connection, "items", self.live, ids)
         new = 0
         if len(table):
@@ -147,8 +167,11 @@ class Generation:
 
     def refresh_users(self, connection: Connection, ids: Sequence[int]) -> Counts:
         """Embed these users' profiles as they are now, forget those who are gone; in this
-        transaction."""
+        transaction. As with `refresh_items`, rows may be refused."""
         locks.await_rows(connection, "users", ids)
+        return self._sifted(connection, self.live.user, ids, partial(self._users, connection))
+
+    def _users(self, connection: Connection, ids: Sequence[int]) -> Counts:
         table, absent = item_updates.read(connection, "users", self.live, ids)
         new = 0
         if len(table):
@@ -167,8 +190,8 @@ def update(database: Database, progress: ProgressCallback = ignore) -> Updated:
 
     New and changed items and users are embedded by its towers, those that are gone are removed,
     and a user who is gone is forgotten by every table. Readers are not held up; whatever stops it,
-    the next one goes on from there. Raises NoActiveModel, SourceError, and Busy while another
-    update runs.
+    the next one goes on from there. Raises NoActiveModel, SourceError, RowsRefused, once
+    everything else is done, where rows cannot be embedded, and Busy while another update runs.
     """
     with database.connect(autocommit=True) as connection:
         schema.require_current(connection)
@@ -238,7 +261,18 @@ def _bring_up_to_date(
         deque(batches("users of other shops", departed, partial(_forget_in, shop)), maxlen=0)
     shops.drop_keys(connection, generation.live)
     change_queue.remove(connection, queued)
+    raise_refused(generation.refused)
     return Updated(number, items, users, len(recounted), 0.0)
+
+
+def raise_refused(refused: dict[str, BaseException]) -> None:
+    """Raise RowsRefused, naming the first, if there are any."""
+    if refused:
+        row, why = next(iter(refused.items()))
+        rows = "one row" if len(refused) == 1 else f"{len(refused):,} rows"
+        raise errors.RowsRefused(
+            f"all is up to date but {rows} that cannot be embedded, such as {row}: {why}"
+        ) from why
 
 
 def _forget_in(shop: shops.Shop, connection: Connection, ids: Sequence[int]) -> None:

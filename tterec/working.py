@@ -19,7 +19,7 @@ from tterec.records import Progress, ProgressCallback, ignore
 from tterec.store import base_tables, change_queue, locks, notices, registry
 from tterec.store.batches import Superseded, batch
 from tterec.store.item_updates import Counts
-from tterec.updating import Generation, follow
+from tterec.updating import Generation, follow, raise_refused
 
 BATCH = 100
 """Rows of the queue that are taken at once: others wait for no more than these."""
@@ -79,6 +79,7 @@ def work(
                 worker = _Worker(connection, done, say)
                 if once:
                     worker.catch_up()
+                    raise_refused(worker.refused)
                     done.left = change_queue.size(connection)
                     return done
                 worker.run(poll)
@@ -105,6 +106,7 @@ class _Worker:
         self._stale = False  # the sources may return other columns now
         self._noted = True
         self._compared = 0.0  # seconds that the last comparison of everything took
+        self.refused: dict[str, BaseException] = {}  # rows that could not be embedded, and why
 
     def run(self, poll: float) -> None:
         """Work until the connection breaks."""
@@ -126,6 +128,7 @@ class _Worker:
 
     def catch_up(self) -> None:
         """Do what is queued, and compare everything where changes are not noted."""
+        self.refused.clear()
         self._empty()
         if not self._noted:
             self._follow_everything()
@@ -187,6 +190,10 @@ class _Worker:
             return True
         self._done.items += len(taken.items)
         self._done.users += len(taken.users)
+        for row, why in generation.refused.items():
+            self._say(f"{row} cannot be embedded and stays as it was: {why}")
+        self.refused |= generation.refused
+        generation.refused.clear()
         return True
 
     def _follow_everything(self, *, if_asked: bool = False) -> bool:
@@ -194,16 +201,21 @@ class _Worker:
         whether it was done."""
         if not locks.try_update(self._connection):
             return False
+        start, said = time.monotonic(), ""
         try:
             if if_asked and not change_queue.wants_everything(self._connection):
                 return False
-            start = time.monotonic()
             done = follow(self._connection, before=self._generation)
-            self._compared = time.monotonic() - start
+            if (done.items, done.users) != (Counts(), Counts()):
+                said = str(done)
+        except errors.RowsRefused as error:
+            self.refused["everything"] = error
+            said = str(error)
         finally:
             locks.release_update(self._connection)
+        self._compared = time.monotonic() - start
         self._stale = True
         self._done.updates += 1
-        if (done.items, done.users) != (Counts(), Counts()):
-            self._say(str(done))
+        if said:
+            self._say(said)
         return True

@@ -283,6 +283,44 @@ def test_a_column_of_another_type_is_named_and_refused(film_shop: Database) -> N
         updating.update(film_shop)
 
 
+def film(number: int, look: str) -> str:
+    """SQL: a new film."""
+    return (
+        f"INSERT INTO shop.films VALUES ('film-{number}', 'Film {number}', 100, 'Studio 1',"
+        f" ARRAY['genre 1'], true, '1999-01-01', '{look}')"
+    )
+
+
+def test_rows_that_cannot_be_embedded_hold_up_no_other(film_shop: Database) -> None:
+    before = one(film_shop, "SELECT look FROM shop.films WHERE code = 'film-7'")
+    run(film_shop, film(500, "{1, 2}"), film(501, "{1, 1, 1}"), film(502, "{1, 1, Infinity}"))
+    run(film_shop, "UPDATE shop.films SET look = '{3}' WHERE code = 'film-7'")
+    for _ in range(2):  # it is tried again each time
+        with pytest.raises(
+            errors.RowsRefused,
+            match="all is up to date but 3 rows that cannot be embedded, such as item_id 'film-7'",
+        ):
+            updating.update(film_shop)
+    embedded = (
+        "SELECT array_agg(k.key ORDER BY k.key) FROM tterec.item_vectors_1 v"
+        " JOIN tterec.item_keys k USING (item_id) WHERE k.key IN ('film-7', 'film-500', 'film-501')"
+    )
+    assert one(film_shop, embedded) == ["film-501", "film-7"]
+    run(
+        film_shop, "UPDATE shop.films SET look = '{1, 0, 1}' WHERE code IN ('film-500', 'film-502')"
+    )
+    with film_shop.connect() as connection:
+        connection.execute("UPDATE shop.films SET look = %s WHERE code = 'film-7'", (before,))
+    assert updating.update(film_shop).items == Counts(new=2)
+
+
+def test_where_most_rows_are_refused_the_source_is_to_blame(film_shop: Database) -> None:
+    run(film_shop, "UPDATE shop.films SET look = '{3}'")
+    with pytest.raises(errors.SourceError, match="look") as raised:
+        updating.update(film_shop)
+    assert not isinstance(raised.value, errors.RowsRefused)
+
+
 def test_without_a_live_generation_the_next_command_is_named(database: Database) -> None:
     with pytest.raises(errors.NoActiveModel, match="run: tterec train"):
         updating.update(database)

@@ -15,11 +15,12 @@ import pytest
 from psycopg import errors as pg
 
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP
-from tests.integration.test_update import NEW_BOOK, everything_named, one, run
+from tests.integration.test_update import NEW_BOOK, everything_named, film, one, run
 from tterec import errors, pipeline, updating, working
 from tterec.database.connection import Database
 from tterec.records import Progress
 from tterec.store import item_updates, locks
+from tterec.store.item_updates import Counts
 
 
 @pytest.fixture
@@ -390,6 +391,40 @@ def test_a_shop_s_own_tables_are_watched(film_shop: Database) -> None:
         until(lambda: not shows(film_shop, "film-new"), 5)
         run(film_shop, NEW_FILM)
         until(lambda: shows(film_shop, "film-new"), 5)
+
+
+def test_a_row_that_cannot_be_embedded_is_named_and_holds_up_no_other(
+    film_shop: Database,
+) -> None:
+    run(film_shop, film(500, "{1, 2}"), film(501, "{1, 1, 1}"))
+    with pytest.raises(errors.RowsRefused, match="such as item_id 'film-500'"):
+        working.work(film_shop, once=True)
+    assert shows(film_shop, "film-501")
+    with worker(film_shop) as running:
+        run(film_shop, film(502, "{1, 2}"), film(503, "{1, 1, 1}"))
+        until(lambda: shows(film_shop, "film-503"))
+        until(lambda: any("such as item_id 'film-50" in text for text in running.said))
+        assert not any("trying again" in text for text in running.said)
+
+
+def test_of_a_batch_all_are_embedded_but_the_row_that_cannot(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = updating.Generation._items
+
+    def fail(self: updating.Generation, connection: Any, ids: Sequence[int]) -> Counts:
+        counts = embed(self, connection, ids)
+        if 902 in ids:
+            raise errors.TrainingError("the towers give vectors that are not finite")
+        return counts
+
+    monkeypatch.setattr(updating.Generation, "_items", fail)
+    run(shop, *(NEW_BOOK.replace("900", str(number)) for number in (901, 902, 903)))
+    with pytest.raises(errors.RowsRefused, match=r"one row .* item_id 902: the towers"):
+        working.work(shop, once=True)
+    assert queued(shop) == []
+    kept = "SELECT array_agg(item_id) FROM tterec.item_vectors_1 WHERE item_id > 900"
+    assert sorted(one(shop, kept)) == [901, 903]
 
 
 def test_tables_that_may_not_be_watched_are_compared(

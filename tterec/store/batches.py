@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from psycopg import errors as pg
 
 from tterec.database.connection import Connection
+from tterec.errors import SourceError, TrainingError
 from tterec.store import registry, revisions
+
+T = TypeVar("T")
+
+MOST_REFUSED = 10
+"""So many rows of a batch may be wrong by themselves; of more, the source is to blame."""
 
 
 class Superseded(Exception):
@@ -38,3 +45,38 @@ def batch(connection: Connection, generation: int) -> Iterator[Batch]:
         if registry.live(connection) != generation:
             raise Superseded from error
         raise
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that cannot be embedded, and why."""
+
+    id: int
+    why: SourceError | TrainingError
+
+
+def sifted(
+    connection: Connection, ids: Sequence[int], work: Callable[[Sequence[int]], T]
+) -> tuple[list[T], list[Refused]]:
+    """Do `work` with all ids, in this transaction; where rows are refused, without these.
+
+    Returns what it returned for each part, and the refused rows. Raises the error of the first of
+    them if they are more than MOST_REFUSED.
+    """
+    done: list[T] = []
+    refused: list[Refused] = []
+    parts = [ids]
+    while parts:
+        part = parts.pop()
+        try:
+            with connection.transaction():
+                done.append(work(part))
+        except (SourceError, TrainingError) as error:
+            middle = len(part) // 2
+            if middle:
+                parts += [part[middle:], part[:middle]]
+                continue
+            refused.append(Refused(part[0], error))
+            if len(refused) > MOST_REFUSED:
+                raise refused[0].why from error
+    return done, refused
