@@ -46,6 +46,7 @@ def prepare(
             return
         if cluster_rows.centres(connection, model, method) is not None:
             return
+    _require_fitting()
     progress(
         Progress(
             "clusters",
@@ -102,7 +103,11 @@ def _fit(
     clusters: int | None,
     progress: ProgressCallback,
 ) -> Clusters:
-    if not fitting.available():
-        raise errors.TterecError(fitting.MISSING)
+    _require_fitting()
     items = pgvector.catalogue(connection, model)
     return fitting.fit_clusters(items.item_ids, items.vectors, method, clusters, progress=progress)
+
+
+def _require_fitting() -> None:
+    if not fitting.available():
+        raise errors.TterecError(fitting.MISSING)

@@ -152,3 +152,12 @@ def test_a_shop_without_interactions_is_one_line(database: Database) -> None:
     with database.connect() as connection:
         plant(connection, random_vectors(plant_books(connection, 20)))
     assert_one_line(tterec("bench-index", url=database.url), "no user with interactions")
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    for words, said in (
+        (("1", "--strategy", "popular", "--no-ranker"), "leave out --no-ranker"),
+        (("--profile", "age=3", "--no-ranker"), "leave out --no-ranker"),
+        (("--all", "--strategy", "popular", "--index", "faiss-flat"), "leave out --index"),
+    ):
+        assert_one_line(tterec("recommend", *words), said)

@@ -234,6 +234,20 @@ def test_the_command_computes_clusters_once_and_says_so(database: Database) -> N
     assert len(everybody.stdout.splitlines()) == 1 + 3 * USERS
 
 
+def test_without_scikit_learn_nothing_is_said_to_be_computed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_shop(database)
+    monkeypatch.setattr(clustering.fitting, "available", lambda: False)
+    said: list[Progress] = []
+    with (
+        Recommender(database) as recommender,
+        pytest.raises(errors.TterecError, match=r"pip install 'tterec\[cluster\]'"),
+    ):
+        recommender.recommend(3, strategy="cluster-kmeans", progress=said.append)
+    assert said == []
+
+
 def test_who_may_not_write_has_clusters_in_memory(database: Database) -> None:
     plant_shop(database)
     url = database.url + "&options=-c%20default_transaction_read_only%3Don"

@@ -10,7 +10,7 @@ import click
 from tterec.cli import lists
 from tterec.cli.csv_column import read_column
 from tterec.cli.filters import filters_options
-from tterec.cli.options import database_option, index_option
+from tterec.cli.options import INDEXES, database_option, index_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
@@ -104,7 +104,15 @@ def command(
             "name one user (tterec recommend 123), a file (--users FILE), everybody (--all), or "
             "features (--profile age=34)"
         )
+    if no_ranker and (profile or strategy is not None):
+        raise InvalidArgument(
+            "--profile and --strategy have no second stage: leave out --no-ranker, or them"
+        )
     many = user is None and not profile
+    if many and strategy is not None and index != INDEXES[0]:
+        raise InvalidArgument(
+            f"--strategy for many users searches all books: leave out --index {index}"
+        )
     if many and style not in (None, "csv"):
         raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
     users = None if users_file is None else read_column(users_file, "user_id")
