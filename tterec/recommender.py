@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tterec import bulk_lists, errors, explaining, single_lists
 from tterec.database import schema
@@ -18,8 +17,6 @@ from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
 from tterec.filters import Filters
 from tterec.records import (
-    ClusterMethod,
-    Clusters,
     Contribution,
     Kind,
     Progress,
@@ -32,8 +29,9 @@ from tterec.records import (
 from tterec.retrieval import pgvector
 from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import PGVECTOR, Indexes
-from tterec.retrieval.pgvector import NO_ITEMS, Among
+from tterec.retrieval.pgvector import NO_ITEMS
 from tterec.retrieval.users import History
+from tterec.strategic_lists import StrategicLists
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,7 +60,7 @@ class Recommender:
         self._indexes = Indexes(index)
         self._database = url if isinstance(url, Database) else Database.resolve(url)
         self._connection: Connection | None = None
-        self._clusters: dict[tuple[int, ClusterMethod], Clusters] = {}  # that may not be stored
+        self._strategic = StrategicLists(self._database, self._indexes)
         self._resources = ExitStack()
         self._close = weakref.finalize(self, self._resources.close)
 
@@ -99,7 +97,7 @@ class Recommender:
         where there are none, and tells `progress` so.
         """
         _check_k(k)
-        self._prepare(strategy, progress)
+        self._strategic.prepare(strategy, progress)
 
         def work(connection: Connection) -> list[Recommendation]:
             user_id, history = user_rows.known(connection, [user])[0]
@@ -108,7 +106,7 @@ class Recommender:
 
             def best(n: int) -> list[Recommendation]:
                 if strategy is not None:
-                    return self._by_strategy(
+                    return self._strategic.recommend(
                         connection, strategy, history, n, excluded=excluded, among=among
                     )
                 return single_lists.for_history(
@@ -318,7 +316,7 @@ class Recommender:
         histories those of the moment.
         """
         _check_k(k)
-        self._prepare(strategy, progress)
+        self._strategic.prepare(strategy, progress)
         return self._many(
             users, k, ranker, rules, filters=filters, strategy=strategy, progress=progress
         )
@@ -341,7 +339,7 @@ class Recommender:
 
         def held(connection: Connection) -> Bulk | BulkStrategy:
             if strategy is not None:
-                return self._bulk_strategy(connection, strategy, filters)
+                return self._strategic.bulk(connection, strategy, filters)
             return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
 
         bulk = self._ask(held)
@@ -368,56 +366,6 @@ class Recommender:
 
         rows = [asdict(one) for one in recommendations]
         return pd.DataFrame(rows, columns=list(Recommendation.__dataclass_fields__))
-
-    def _prepare(self, strategy: Strategy | None, progress: ProgressCallback) -> None:
-        """Compute clusters where a strategy needs them and there are none."""
-        if strategy is None:
-            return
-        from tterec import clustering, strategies
-
-        method = strategies.method_of(strategy)
-        if method is not None:
-            clustering.prepare(self._database, self._clusters, method, progress)
-
-    def _by_strategy(
-        self,
-        connection: Connection,
-        strategy: Strategy,
-        history: History,
-        k: int,
-        *,
-        excluded: NDArray[np.int64],
-        among: Among | None,
-    ) -> list[Recommendation]:
-        from tterec import clustering, strategies
-
-        method, model = strategies.method_of(strategy), pgvector.live_model(connection)
-        found = None
-        if method is not None and model is not None:
-            found = strategies.asked(clustering.of(connection, model, method, self._clusters))
-        return strategies.recommend(
-            connection,
-            strategy,
-            history,
-            k,
-            excluded=excluded,
-            indexes=self._indexes,
-            clustering=found,
-            among=among,
-        )
-
-    def _bulk_strategy(
-        self, connection: Connection, strategy: Strategy, filters: Filters | None
-    ) -> BulkStrategy:
-        from tterec import clustering, strategies
-        from tterec.bulk_strategies import BulkStrategy
-
-        def clusters(connection: Connection, model: pgvector.LiveModel) -> Clusters:
-            method = strategies.method_of(strategy)
-            assert method is not None
-            return clustering.held(clustering.of(connection, model, method, self._clusters))
-
-        return BulkStrategy(connection, strategy, clusters, pgvector.among(connection, filters))
 
     def _ask(self, work: Callable[[Connection], T]) -> T:
         with errors_wrapped():

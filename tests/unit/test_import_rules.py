@@ -38,6 +38,7 @@ MAY_IMPORT["cold_start"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["strategies"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["bulk_strategies"] = MAY_IMPORT["bulk_lists"] | {"strategies"}
 MAY_IMPORT["clustering"] = LEAVES | {"database", "store", "retrieval", "ranking"}
+MAY_IMPORT["strategic_lists"] = MAY_IMPORT["bulk_strategies"] | {"bulk_strategies", "clustering"}
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
 MAY_IMPORT["judging"] = MAY_IMPORT["fitting"] - {"towers"} | {"fitting"}
