@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.soak [--minutes 10] [--workers 2] [--database-url URL]
 
-Three writers insert and delete ratings and books; four readers ask for lists: two a statement at
-a time, one in repeatable-read transactions, one by tterec.Recommender; one process promotes, rolls
-back and prunes generations and publishes fresh ones; `tterec worker`s embed the new books. Every
-list is judged by the rows of its own snapshot, and computed again from the vectors of the live
-generation. Faults, and this program fails: an error of any kind; a list of two generations, or of
-one that is not live; a rated book; fewer rows than exist; a reader who waits for a lock, or for
-an answer, for a second; a new book that takes longer than a second at p99.
+Three writers insert and delete ratings, books and users; four readers ask for lists: two a
+statement at a time, one in repeatable-read transactions, one by tterec.Recommender; one process
+promotes, rolls back and prunes generations and publishes fresh ones; `tterec worker`s embed the
+new books. Every list is judged by the rows of its own snapshot, and computed again from the
+vectors of the live generation. Faults, and this program fails: an error of any kind; a list of two
+generations, or of one that is not live; a rated book; fewer rows than exist; a reader who waits for
+a lock, or for an answer, for a second; a new book that takes longer than a second at p99; anything
+left, after an update, of a user who was deleted.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ def soak(
             thread.join(timeout=120)
             if thread.is_alive():
                 shop.fault(f"{thread.name} does not end")
+    if workers:
+        actors.look_for_deleted_users(shop)
     found = [*shop.faults, *late(shop.waits, LIMIT, "waited for a lock")]
     if shop.unseen:
         found.append(f"{shop.unseen} new books had no effect within {PATIENCE:.0f} s")

@@ -19,7 +19,7 @@ import psycopg
 
 from tests.benchmarks.soak_checks import Generation, Seen, faults
 from tests.integration import generations as made_up
-from tterec import Recommender
+from tterec import Recommender, updating
 from tterec.config import TrainingConfig
 from tterec.database import vectors
 from tterec.database.connection import Connection, Database
@@ -73,6 +73,8 @@ class Shop:
         self.deletable: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.book_ids = count(books + 1)
         self.user_ids = count(1000)
+        self.newcomers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.left: list[int] = []  # users who were deleted
         self.pruned: list[int] = []
         self._seed = seed
         self._most_faults = most_faults
@@ -218,11 +220,11 @@ def in_memory(connection: Connection, number: int) -> Generation:
 
 
 def write(shop: Shop, actor: int) -> None:
-    """Insert ratings and books, and delete some, each in a transaction of its own."""
+    """Insert ratings, books and users, and delete some, each in a transaction of its own."""
     rng = shop.random(actor)
     with shop.database.connect(autocommit=True) as connection:
         while not shop.over.is_set():
-            act = rng.choice(5, p=[0.4, 0.3, 0.1, 0.17, 0.03])
+            act = rng.choice(6, p=[0.39, 0.28, 0.1, 0.17, 0.03, 0.03])
             user = int(rng.choice(WATCHED))
             if act == 0:
                 rate(connection, user, int(rng.integers(1, shop.books + 1)), rng)
@@ -239,11 +241,14 @@ def write(shop: Shop, actor: int) -> None:
                 with connection.transaction():
                     connection.execute("INSERT INTO tterec.users (user_id) VALUES (%s)", (new,))
                     rate(connection, new, int(rng.integers(1, shop.books + 1)), rng)
+                shop.newcomers.put(new)
                 shop.counts["users inserted"] += 1
             elif act == 3:
                 _new_book(shop, connection)
-            else:
+            elif act == 4:
                 _delete_book(shop, connection, rng)
+            else:
+                _delete_user(shop, connection)
             time.sleep(float(rng.uniform(0.005, 0.03)))
 
 
@@ -276,6 +281,30 @@ def _delete_book(shop: Shop, connection: Connection, rng: np.random.Generator) -
             book = shop.deletable.get_nowait()
     connection.execute("DELETE FROM tterec.books WHERE book_id = %s", (book,))
     shop.counts["books deleted"] += 1
+
+
+def _delete_user(shop: Shop, connection: Connection) -> None:
+    with suppress(queue.Empty):
+        user = shop.newcomers.get_nowait()
+        connection.execute("DELETE FROM tterec.users WHERE user_id = %s", (user,))
+        shop.left.append(user)
+        shop.counts["users deleted"] += 1
+
+
+def look_for_deleted_users(shop: Shop) -> None:
+    """Whoever was deleted is in no table of any generation, once all is up to date."""
+    updating.update(shop.database)
+    with shop.database.connect() as connection:
+        tables = connection.execute(
+            "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid"
+            " WHERE relnamespace = 'tterec'::regnamespace AND relkind = 'r' AND attname = 'user_id'"
+        ).fetchall()
+        for (table,) in tables:
+            row = connection.execute(
+                f"SELECT count(*) FROM {table} WHERE user_id = ANY (%s)".encode(), (shop.left,)
+            ).fetchone()
+            if row != (0,):
+                shop.fault(f"{row} rows of {table} are of users who were deleted")
 
 
 def asked(rng: np.random.Generator, shop: Shop) -> dict[str, int]:

@@ -21,7 +21,7 @@ def test_a_shop_stays_right_while_everything_happens_at_once(database: Database)
         assert len(calls) >= 20, name
     for what in (
         "promoted", "rolled back", "pruned", "looks at locks", "books inserted", "books deleted",
-        "ratings inserted", "ratings deleted", "users inserted",
+        "ratings inserted", "ratings deleted", "users inserted", "users deleted",
     ):  # fmt: skip
         assert report.counts[what] > 0, what
     assert report.counts["lists checked"] >= 200
