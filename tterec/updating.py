@@ -24,6 +24,7 @@ from tterec.store import (
     locks,
     popularity,
     registry,
+    user_lists,
     user_updates,
 )
 from tterec.store.batches import Superseded, batch
@@ -142,6 +143,8 @@ class Generation:
         """Embed these users' profiles as they are now, forget those who are gone; in this
         transaction."""
         locks.await_rows(connection, "users", ids)
+        locks.await_lists(connection)
+        user_lists.drop(connection, [self.number], ids)
         table, absent = item_updates.read(connection, "users", self.live, ids)
         new = 0
         if len(table):
@@ -207,8 +210,9 @@ def _bring_up_to_date(
         for start in range(0, len(ids), BATCH):
             part = ids[start : start + BATCH]
             with batch(connection, number) as transaction:
+                if stage == "items":
+                    transaction.items(part)
                 done = work(connection, part)
-                transaction.items = stage == "items"
             progress(Progress(f"update {stage}", start + len(part), len(ids)))
             yield done
 

@@ -35,6 +35,8 @@ BEGIN
 END
 $$;
 
+-- A precomputed list where it is right and long enough, else the live path; which of the two is
+-- known before the other begins.
 CREATE OR REPLACE FUNCTION tterec.recommend(
     user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true,
     only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
@@ -44,15 +46,34 @@ RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
+    WITH listed AS MATERIALIZED (
+        SELECT l.* FROM tterec.listed(user_id, coalesce(k, 10)) l
+        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+            AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
+                max_year, min_ratings) OPERATOR(pg_catalog.=) 0
+        UNION ALL
+        SELECT l.* FROM tterec.listed_among(user_id, coalesce(k, 10), tterec.filters(
+            only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings)) l
+        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+            AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
+                max_year, min_ratings) OPERATOR(pg_catalog.>) 0
+    )
+    SELECT l.*
+    FROM listed l
+    WHERE (SELECT pg_catalog.count(*) FROM listed) OPERATOR(pg_catalog.>=) coalesce(k, 10)
+        AND coalesce(k, 10) OPERATOR(pg_catalog.>) 0
+    UNION ALL
     SELECT r.*
     FROM tterec.history(user_id) h, LATERAL tterec.recommend_after(
         user_id, h.items, h.ratings, k, exclude_rated,
         CASE
             WHEN pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
-                max_year, min_ratings) > 0
+                max_year, min_ratings) OPERATOR(pg_catalog.>) 0
             THEN tterec.filters(only_isbns, without_isbns, author, publisher, min_year, max_year,
                 min_ratings)
         END, strategy) r
+    WHERE (SELECT pg_catalog.count(*) FROM listed) OPERATOR(pg_catalog.<) coalesce(k, 10)
+        OR coalesce(k, 10) OPERATOR(pg_catalog.<=) 0
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(
@@ -68,15 +89,34 @@ RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
+    WITH listed AS MATERIALIZED (
+        SELECT l.* FROM tterec.listed(tterec.user_id_of(user_id), coalesce(k, 10)) l
+        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+            AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
+                max_year, min_ratings) OPERATOR(pg_catalog.=) 0
+        UNION ALL
+        SELECT l.* FROM tterec.listed_among(tterec.user_id_of(user_id), coalesce(k, 10), tterec.filters(
+            only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings)) l
+        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+            AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
+                max_year, min_ratings) OPERATOR(pg_catalog.>) 0
+    )
+    SELECT l.*
+    FROM listed l
+    WHERE (SELECT pg_catalog.count(*) FROM listed) OPERATOR(pg_catalog.>=) coalesce(k, 10)
+        AND coalesce(k, 10) OPERATOR(pg_catalog.>) 0
+    UNION ALL
     SELECT r.*
     FROM tterec.history_of_name(user_id) h, LATERAL tterec.recommend_after(
         tterec.user_id_of(user_id), h.items, h.ratings, k, exclude_rated,
         CASE
             WHEN pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
-                max_year, min_ratings) > 0
+                max_year, min_ratings) OPERATOR(pg_catalog.>) 0
             THEN tterec.filters(only_isbns, without_isbns, author, publisher, min_year, max_year,
                 min_ratings)
         END, strategy) r
+    WHERE (SELECT pg_catalog.count(*) FROM listed) OPERATOR(pg_catalog.<) coalesce(k, 10)
+        OR coalesce(k, 10) OPERATOR(pg_catalog.<=) 0
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(

@@ -9,7 +9,7 @@ from psycopg import sql
 from tterec import errors
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable
-from tterec.store import locks, reading, registry, vector_tables
+from tterec.store import locks, reading, registry, user_lists, vector_tables
 from tterec.store.differences import LiveSources, present
 
 
@@ -69,6 +69,7 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
         if one == registry.live(connection) or registry.queries(connection, one) == live.queries
     ]
     given = {"ids": list(ids), "mine": mine}
+    user_lists.drop(connection, mine, ids)
     # As prune does: first the registry's rows, then the tables, which then stay.
     connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
     known = connection.execute(
