@@ -36,10 +36,14 @@ DECLARE
     ids bigint[];
     looked_at boolean;
 BEGIN
-    SELECT array_agg(c.item_id), bool_or(coalesce(greatest(
-        -(c.before::@extension@.vector OPERATOR(@extension@.<#>) own::@extension@.vector),
-        -(c.after::@extension@.vector OPERATOR(@extension@.<#>) own::@extension@.vector)
-    ) >= nearest - margin, true))
+    -- One that has come and is not in the catalogue now is in nobody's list.
+    SELECT array_agg(c.item_id), bool_or(own IS NULL
+        OR (c.before IS NULL AND c.after IS NULL)
+        OR coalesce(-(c.before::@extension@.vector OPERATOR(@extension@.<#>)
+            own::@extension@.vector) >= nearest - margin, false)
+        OR (coalesce(-(c.after::@extension@.vector OPERATOR(@extension@.<#>)
+                own::@extension@.vector) >= nearest - margin, false)
+            AND EXISTS (SELECT FROM tterec.catalogue k WHERE k.item_id = c.item_id)))
     INTO ids, looked_at
     FROM (
         SELECT lc.item_id, lc.before, lc.after FROM tterec.list_changes lc
@@ -86,24 +90,24 @@ AS $$
     OFFSET 0  -- decided before anything is unnested
 $$;
 
--- The first k of the user's list, if it is right; fewer where books have left the catalogue.
+-- The first k of the user's list, if it is right and all of them are in the catalogue; else nothing.
 CREATE OR REPLACE FUNCTION tterec.listed(user_id bigint, k int)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
-    SELECT (pg_catalog.row_number() OVER (ORDER BY one.place))::int, c.item_id::bigint, c.isbn,
-        c.title, one.score, coalesce(one.similarity, one.score), l.source
-    FROM tterec.fresh_list(user_id) l
-        -- A few more, as some may have left.
-        CROSS JOIN LATERAL unnest(
-            l.items[:least(k, 1000) OPERATOR(pg_catalog.+) 5],
-            l.scores[:least(k, 1000) OPERATOR(pg_catalog.+) 5],
-            l.similarities[:least(k, 1000) OPERATOR(pg_catalog.+) 5]
-        ) WITH ORDINALITY AS one (item_id, score, similarity, place)
-        JOIN tterec.catalogue c ON c.item_id OPERATOR(pg_catalog.=) one.item_id
-    ORDER BY one.place
-    LIMIT greatest(k, 0)
+    SELECT s.rank, s.item_id, s.isbn, s.title, s.score, coalesce(s.similarity, s.score), s.source
+    FROM (
+        SELECT one.rank, c.item_id::bigint, c.isbn, c.title, l.scores[one.rank] AS score,
+            l.similarities[one.rank] AS similarity, l.source,
+            pg_catalog.count(*) OVER () AS found
+        FROM tterec.fresh_list(user_id) l
+            CROSS JOIN LATERAL pg_catalog.generate_series(
+                1, least(k, pg_catalog.cardinality(l.items))) AS one (rank)
+            JOIN tterec.catalogue c ON c.item_id OPERATOR(pg_catalog.=) l.items[one.rank]
+    ) s
+    WHERE s.found OPERATOR(pg_catalog.=) k
+    ORDER BY s.rank
 $$;
 
 -- The same of the books that pass the filters. Only of a list by similarity alone: a second stage
@@ -118,18 +122,26 @@ DECLARE
     list record;
 BEGIN
     SELECT * INTO list FROM tterec.fresh_list(listed_among.user_id);
-    IF NOT FOUND OR list.similarities IS NOT NULL THEN
+    IF NOT FOUND OR list.similarities IS NOT NULL OR k < 1 THEN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE format($text$
-        SELECT (row_number() OVER (ORDER BY one.place))::int, c.item_id::bigint, c.isbn, c.title,
-            one.score, one.score, $4
-        FROM unnest($1, $2) WITH ORDINALITY AS one (item_id, score, place)
-            JOIN tterec.catalogue c ON c.item_id = one.item_id
-        WHERE one.item_id IN (SELECT f.item_id FROM (%s) f WHERE f.item_id = ANY ($1))
-        ORDER BY one.place
-        LIMIT $3
+        SELECT s.rank, s.item_id, s.isbn, s.title, s.score, s.score, $4
+        FROM (
+            SELECT p.*, count(*) OVER () AS found
+            FROM (
+                SELECT (row_number() OVER (ORDER BY one.place))::int AS rank, c.item_id::bigint,
+                    c.isbn, c.title, one.score
+                FROM unnest($1, $2) WITH ORDINALITY AS one (item_id, score, place)
+                    JOIN tterec.catalogue c ON c.item_id = one.item_id
+                WHERE one.item_id IN (SELECT f.item_id FROM (%s) f WHERE f.item_id = ANY ($1))
+                ORDER BY one.place
+                LIMIT $3
+            ) p
+        ) s
+        WHERE s.found = $3
+        ORDER BY s.rank
         $text$, tterec.filter_query(filters))
-    USING list.items, list.scores, greatest(k, 0), list.source;
+    USING list.items, list.scores, k, list.source;
 END
 $$;

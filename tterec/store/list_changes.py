@@ -66,7 +66,7 @@ def note_absent(connection: Connection, generation: int, ids: Sequence[int]) -> 
     change = _next(connection, generation) if ids else None
     if change is not None:
         now = known(connection, generation, ids)
-        _insert(connection, generation, change, {item: (now[item][0],) * 2 for item in ids})
+        _insert(connection, generation, change, {item: (None, now[item][0]) for item in ids})
 
 
 def note_everything(connection: Connection, generation: int) -> None:
