@@ -26,7 +26,7 @@ from tterec.records import (
     User,
     ignore,
 )
-from tterec.retrieval import pgvector
+from tterec.retrieval import pgvector, precomputed
 from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_ITEMS
@@ -92,6 +92,7 @@ class Recommender:
         Books that the user has met, up to this moment, are left out unless `exclude_rated` is
         false. An unknown user gets popular books; their `source` says so. Without `ranker` the
         similarity alone orders the list, as it does where the generation has no second stage.
+        A list that `tterec precompute` made is taken where it still is what would be computed.
         `filters` say which books there are to choose from; see Filters. `rules` are applied to the
         best few hundred; see Rules. `strategy`: a simpler method; one by clusters computes them
         where there are none, and tells `progress` so.
@@ -109,6 +110,10 @@ class Recommender:
                     return self._strategic.recommend(
                         connection, strategy, history, n, excluded=excluded, among=among
                     )
+                if user_id is not None and ranker and exclude_rated and self._indexes.default:
+                    found = precomputed.listed(connection, user_id, n, among)
+                    if found is not None:
+                        return found
                 return single_lists.for_history(
                     connection,
                     user_id,

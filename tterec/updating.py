@@ -26,6 +26,7 @@ from tterec.store import (
     popularity,
     registry,
     shops,
+    user_lists,
     user_updates,
 )
 from tterec.store.batches import Superseded, batch, sifted
@@ -169,6 +170,8 @@ class Generation:
         """Embed these users' profiles as they are now, forget those who are gone; in this
         transaction. As with `refresh_items`, rows may be refused."""
         locks.await_rows(connection, "users", ids)
+        locks.await_lists(connection)
+        user_lists.drop(connection, [self.number], ids)
         return self._sifted(connection, self.live.user, ids, partial(self._users, connection))
 
     def _users(self, connection: Connection, ids: Sequence[int]) -> Counts:
@@ -237,8 +240,9 @@ def _bring_up_to_date(
         for start in range(0, len(ids), BATCH):
             part = ids[start : start + BATCH]
             with batch(connection, number) as transaction:
+                if stage == "items":
+                    transaction.items(part)
                 done = work(connection, part)
-                transaction.items = stage == "items"
             progress(Progress(f"update {stage}", start + len(part), len(ids)))
             yield done
 

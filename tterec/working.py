@@ -179,8 +179,8 @@ class _Worker:
                 touched = sorted(taken.items | taken.rated)
                 locks.await_rows(self._connection, "items", touched)
                 if taken.items:
+                    transaction.items(sorted(taken.items))
                     generation.refresh_items(self._connection, sorted(taken.items))
-                    transaction.items = True
                 if touched:
                     generation.recount(self._connection, touched)
                 if taken.users:

@@ -35,6 +35,61 @@ BEGIN
 END
 $$;
 
+-- The list of a user as of now; one that was precomputed serves with filters, where it may.
+CREATE OR REPLACE FUNCTION tterec.recommend_live(
+    user_id bigint, k int, exclude_rated boolean, only_isbns text[], without_isbns text[], author text,
+    publisher text, min_year int, max_year int, min_ratings int, strategy text)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id bigint := recommend_live.user_id;
+    met record;
+    filters jsonb := tterec.filters(
+        only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
+BEGIN
+    IF filters IS NOT NULL AND strategy IS NULL AND exclude_rated IS DISTINCT FROM false THEN
+        RETURN QUERY SELECT * FROM tterec.listed_among(id, coalesce(k, 10), filters);
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    SELECT * INTO met FROM tterec.history(recommend_live.user_id);
+    RETURN QUERY SELECT * FROM tterec.recommend_after(
+        id, met.items, met.ratings, k, exclude_rated, filters, strategy);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION tterec.recommend_live(
+    user_id text, k int, exclude_rated boolean, only_isbns text[], without_isbns text[], author text,
+    publisher text, min_year int, max_year int, min_ratings int, strategy text)
+RETURNS TABLE (
+    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id bigint := tterec.user_id_of(recommend_live.user_id);
+    met record;
+    filters jsonb := tterec.filters(
+        only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
+BEGIN
+    IF filters IS NOT NULL AND strategy IS NULL AND exclude_rated IS DISTINCT FROM false THEN
+        RETURN QUERY SELECT * FROM tterec.listed_among(id, coalesce(k, 10), filters);
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    SELECT * INTO met FROM tterec.history_of_name(recommend_live.user_id);
+    RETURN QUERY SELECT * FROM tterec.recommend_after(
+        id, met.items, met.ratings, k, exclude_rated, filters, strategy);
+END
+$$;
+
+-- A precomputed list where it is right and long enough, else the live path. These are inlined into
+-- the caller's query: PL/pgSQL would take half of what a list gains.
 CREATE OR REPLACE FUNCTION tterec.recommend(
     user_id bigint, k int DEFAULT 10, exclude_rated boolean DEFAULT true,
     only_isbns text[] DEFAULT NULL, without_isbns text[] DEFAULT NULL, author text DEFAULT NULL,
@@ -44,15 +99,19 @@ RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
+    WITH listed AS MATERIALIZED (
+        SELECT l.*
+        FROM tterec.listed(user_id, coalesce(k, 10)) l
+        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+            AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
+                max_year, min_ratings) OPERATOR(pg_catalog.=) 0
+    )
+    SELECT l.* FROM listed l
+    UNION ALL
     SELECT r.*
-    FROM tterec.history(user_id) h, LATERAL tterec.recommend_after(
-        user_id, h.items, h.ratings, k, exclude_rated,
-        CASE
-            WHEN pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
-                max_year, min_ratings) > 0
-            THEN tterec.filters(only_isbns, without_isbns, author, publisher, min_year, max_year,
-                min_ratings)
-        END, strategy) r
+    FROM tterec.recommend_live(user_id, k, exclude_rated, only_isbns, without_isbns, author,
+        publisher, min_year, max_year, min_ratings, strategy) r
+    WHERE NOT EXISTS (SELECT FROM listed)
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(
@@ -68,15 +127,19 @@ RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
+    WITH listed AS MATERIALIZED (
+        SELECT l.*
+        FROM tterec.listed(tterec.user_id_of(user_id), coalesce(k, 10)) l
+        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+            AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
+                max_year, min_ratings) OPERATOR(pg_catalog.=) 0
+    )
+    SELECT l.* FROM listed l
+    UNION ALL
     SELECT r.*
-    FROM tterec.history_of_name(user_id) h, LATERAL tterec.recommend_after(
-        tterec.user_id_of(user_id), h.items, h.ratings, k, exclude_rated,
-        CASE
-            WHEN pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
-                max_year, min_ratings) > 0
-            THEN tterec.filters(only_isbns, without_isbns, author, publisher, min_year, max_year,
-                min_ratings)
-        END, strategy) r
+    FROM tterec.recommend_live(user_id, k, exclude_rated, only_isbns, without_isbns, author,
+        publisher, min_year, max_year, min_ratings, strategy) r
+    WHERE NOT EXISTS (SELECT FROM listed)
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(

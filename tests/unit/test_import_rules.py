@@ -48,11 +48,12 @@ for _verb in _VERBS:
     MAY_IMPORT[_verb] = _BELOW_THE_VERBS | {"fitting", "judging", "publishing"}
 MAY_IMPORT["updating"] = LEAVES | {"database", "store", "ranking", "towers"}
 MAY_IMPORT["working"] = MAY_IMPORT["updating"] | {"updating"}
+MAY_IMPORT["precomputing"] = LEAVES | {"database", "store", "retrieval", "bulk_lists"}
 MAY_IMPORT["search_space"] = LEAVES | {"store"}
 MAY_IMPORT["tuning"] = LEAVES | {"database", "store", "fitting", "search_space"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
 MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo", "tuning"}
-MAY_IMPORT["cli"] |= {"updating", "working", "clustering", "cold_start"}
+MAY_IMPORT["cli"] |= {"updating", "working", "clustering", "cold_start", "precomputing"}
 MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "update": "update",
     "tune": "tune",
     "worker": "worker",
+    "precompute": "precompute",
     "recommend": "recommend",
     "similar": "similar",
     "explain": "explain",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection as SqlalchemyConnection
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test compares it with the files."""
 
 VIEWS = (

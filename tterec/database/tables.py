@@ -250,6 +250,46 @@ item_traits = Table(
     Column("weight", REAL, nullable=False),
 )
 
+# A generation that has precomputed lists: how deep they are, the number of the last change to its
+# items, and when `tterec precompute` last came to its end.
+list_sets = Table(
+    "list_sets",
+    metadata,
+    _of_a_generation(),
+    Column("top", Integer, nullable=False),
+    Column("change", BigInteger, nullable=False, server_default=text("0")),
+    Column("refreshed_at", DateTime(timezone=True)),
+)
+
+# Items that changed since some lists were made, with the vectors that they had and have. Neither:
+# whatever is older is out of date.
+list_changes = Table(
+    "list_changes",
+    metadata,
+    _of_a_generation(),
+    Column("change", BigInteger, primary_key=True, autoincrement=False),
+    Column("item_id", BigInteger, primary_key=True),
+    Column("before", ARRAY(REAL)),
+    Column("after", ARRAY(REAL)),
+)
+
+# Users' precomputed lists. No foreign key to users: these may be in a shop's own tables.
+user_lists = Table(
+    "user_lists",
+    metadata,
+    _of_a_generation(),
+    Column("user_id", BigInteger, primary_key=True),
+    Column("digest", BigInteger, nullable=False),  # tterec.history_digest() when it was made
+    Column("change", BigInteger, nullable=False),  # list_sets.change when it was made
+    Column("source", Text, nullable=False),
+    Column("items", ARRAY(BigInteger), nullable=False),  # best first
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("similarities", ARRAY(REAL)),  # NULL: they are the scores
+    Column("vector", ARRAY(REAL)),  # the user's
+    # An item whose inner product with it is less was not looked at, and is not missing.
+    Column("nearest", REAL, nullable=False),
+)
+
 # The queue that triggers fill and `tterec worker` empties. id: NULL with 'everything'.
 changes = Table(
     "changes",

@@ -37,6 +37,11 @@ class Indexes:
 
             require_faiss()
 
+    @property
+    def default(self) -> bool:
+        """Whether it is the one that the SQL functions use."""
+        return self._kind is None
+
     def of(
         self, connection: Connection, model: LiveModel, among: Among | None = None
     ) -> CandidateIndex:

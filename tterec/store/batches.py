@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from psycopg import errors as pg
 
 from tterec.database.connection import Connection
 from tterec.errors import SourceError, TrainingError
-from tterec.store import registry, revisions
+from tterec.store import list_changes, locks, registry, revisions
 
 T = TypeVar("T")
 
@@ -25,22 +25,35 @@ class Superseded(Exception):
 
 @dataclass
 class Batch:
-    """What a transaction has done: `items`, whether it changed vectors of items."""
+    """What a transaction does to a generation; say so before it is done."""
 
-    items: bool = False
+    connection: Connection
+    generation: int
+    _items: list_changes.Known = field(default_factory=dict)
+
+    def items(self, ids: Sequence[int]) -> None:
+        """These items are about to be written anew, by nobody else meanwhile."""
+        locks.await_rows(self.connection, "items", ids)
+        self._items |= list_changes.known(self.connection, self.generation, ids)
+
+    def end(self) -> None:
+        """Tell those who keep something that was made of the items."""
+        if self._items:
+            list_changes.note(self.connection, self.generation, self._items)
+            # Last: whoever else is at its end waits for this row, and for no other.
+            revisions.bump(self.connection, self.generation)
 
 
 @contextmanager
 def batch(connection: Connection, generation: int) -> Iterator[Batch]:
     """One transaction that writes to a generation as long as it is live. Raises Superseded."""
-    done = Batch()
     try:
         with connection.transaction():
             if registry.live(connection) != generation:
                 raise Superseded
+            done = Batch(connection, generation)
             yield done
-            if done.items:  # last: whoever else is at its end waits for this row, and for no other
-                revisions.bump(connection, generation)
+            done.end()
     except pg.UndefinedTable as error:
         if registry.live(connection) != generation:
             raise Superseded from error

@@ -34,6 +34,7 @@ from tterec.store import (
     revisions,
     sources,
     state_tables,
+    user_lists,
     vector_tables,
 )
 from tterec.store.reading import TrainingData
@@ -222,6 +223,7 @@ def clear(connection: Connection, generation: int) -> None:
         )
     profile_tables.delete_columns(connection, generation)
     clusters.delete(connection, generation)
+    user_lists.clear(connection, generation)
     connection.execute(
         "UPDATE tterec.models SET weights = NULL WHERE generation = %s AND weights IS NOT NULL",
         (generation,),

@@ -7,7 +7,8 @@ connection of one's own: behind a pooler in transaction mode, connect to the ser
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from psycopg import errors as pg
 
@@ -19,6 +20,8 @@ _TRAINING = 0x7474_7261_696E  # "ttrain"
 _TUNING = 0x7474_7475_6E65  # "tttune"
 _PROMOTION = 0x7474_7072_6F6D  # "ttprom"
 _UPDATE = 0x7474_7570_6461  # "ttupda"
+_PRECOMPUTE = 0x7474_7072_6563  # "ttprec"
+_LISTS = 0x7474_6C69_7374  # "ttlist"
 _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
 
 _ROWS_CLASSES = {"items": 0x7474_6974, "users": 0x7474_7573}  # "ttit", "ttus"
@@ -81,6 +84,34 @@ def try_update(connection: Connection) -> bool:
 def release_update(connection: Connection) -> None:
     """Let others update."""
     connection.execute("SELECT pg_advisory_unlock(%s)", (_UPDATE,))
+
+
+def hold_precompute(connection: Connection) -> None:
+    """Be the one process that makes lists, until this connection closes. Raises Busy."""
+    if not _held_for_hours(connection, _PRECOMPUTE):
+        raise errors.Busy(
+            "another `tterec precompute` is running on this database; wait until it is done: what "
+            "it has made need not be made again"
+        )
+
+
+@contextmanager
+def making_lists(connection: Connection) -> Iterator[None]:
+    """While the block runs, nobody changes what is known of users.
+
+    It is held by the session, so that a transaction's snapshot may begin under it.
+    """
+    connection.execute("SELECT pg_advisory_lock(%s)", (_LISTS,))
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LISTS,))
+
+
+def await_lists(connection: Connection) -> None:
+    """Wait until no list is being made, and let none be until this transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_LISTS,))
 
 
 def await_rows(connection: Connection, name: str, ids: Iterable[int]) -> None:

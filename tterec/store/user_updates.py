@@ -8,7 +8,7 @@ from psycopg import sql
 
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable
-from tterec.store import keys, registry, vector_tables
+from tterec.store import keys, locks, registry, user_lists, vector_tables
 from tterec.store.differences import LiveSources, present
 
 
@@ -75,6 +75,7 @@ def forget_in(
     if not ids:
         return 0
     given = {"ids": list(ids), "generations": list(generations)}
+    user_lists.drop(connection, generations, ids)
     # As prune does: first the registry's rows, then the tables, which then stay.
     connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
     known = connection.execute(
