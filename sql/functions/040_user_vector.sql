@@ -1,6 +1,7 @@
 -- A user's interactions, the most telling first: newest, then highest rated, then by id.
 CREATE OR REPLACE FUNCTION tterec.history(user_id bigint, OUT items bigint[], OUT ratings real[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET plan_cache_mode = force_generic_plan  -- a plan of its own would take longer than the query
 AS $$
 BEGIN
     SELECT
@@ -86,24 +87,15 @@ BEGIN
     END IF;
     generation := model.generation;
     ef_search := model.ef_search;
-    history := 0;
     IF cardinality(items) > 0 THEN
         weights := ARRAY(
             SELECT array_fill(weight, ARRAY[model.dim])::@extension@.vector
             FROM unnest(model.history_weights) WITH ORDINALITY AS w (weight, bucket)
             ORDER BY bucket);
-        -- avg accumulates in float8, sum in float4.
-        EXECUTE format($query$
-            SELECT count(*), @extension@.avg(h.embedding OPERATOR(@extension@.*)
-                $3[coalesce(floor(given.rating + 0.5)::int + 1, 12)])
-            FROM unnest($1, $2) AS given (item_id, rating)
-                JOIN tterec.history_vectors_%s h ON h.item_id = given.item_id
-            $query$, generation)
-        INTO history, mean
-        USING items[1:model.max_history], ratings[1:model.max_history], weights;
     END IF;
-    EXECUTE format('SELECT embedding FROM tterec.user_vectors_%s WHERE user_id = $1', generation)
-    INTO profile USING user_id;
+    EXECUTE format('SELECT * FROM tterec.met_%s($1, $2, $3, $4)', generation)
+    INTO history, mean, profile
+    USING user_id, items[1:model.max_history], ratings[1:model.max_history], weights;
     IF history > 0 THEN
         vector := coalesce(profile, model.default_profile::@extension@.vector)
             OPERATOR(@extension@.+) (mean OPERATOR(@extension@.*)
