@@ -1,12 +1,11 @@
 -- How far an index scan has to look, at least `ef_search`, that it need not look a second time, from
 -- the start, for the last few: for `wanted` items, five that may be ties, one more that tells that
 -- there are no more ties, and those of the excluded that are probably near by.
-CREATE OR REPLACE FUNCTION tterec.search_width(ef_search int, wanted bigint, excluded bigint[])
+CREATE OR REPLACE FUNCTION tterec.search_width(ef_search int, wanted bigint, excluded int)
 RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT least(1000, greatest(ef_search, wanted + 6
-        + least(coalesce(pg_catalog.cardinality(excluded), 0), wanted / 2)))::int
+    SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded, wanted / 2)))::int
 $$;
 
 -- A query for the items of the catalogue ($3 of them) that are nearest to a vector ($1), without
@@ -71,8 +70,8 @@ BEGIN
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     END IF;
     -- Restored on return, by the SET clauses above.
-    PERFORM set_config('hnsw.ef_search',
-        tterec.search_width(nearest.ef_search, k, excluded)::text, true);
+    way := set_config('hnsw.ef_search',
+        tterec.search_width(nearest.ef_search, k, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted;
         IF way = 'index' THEN

@@ -72,8 +72,8 @@ BEGIN
         ways := '{scan}';
     END IF;
     -- Restored on return, by the SET clauses above.
-    PERFORM set_config('hnsw.ef_search',
-        tterec.search_width(ranked.ef_search, wanted, excluded)::text, true);
+    way := set_config('hnsw.ef_search',
+        tterec.search_width(ranked.ef_search, wanted, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted + 5;
         IF way = 'index' THEN

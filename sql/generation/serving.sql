@@ -4,9 +4,9 @@
 -- the whole list. `@generation@` is its number, `@extension@` the schema of the type vector.
 
 -- The mean of the weighted history vectors of these items, and how many have one; the profile of
--- the user, if there is one. weights: one a rating bucket, in every dimension.
+-- the user, if there is one. `@weights@` are vectors: each rating bucket's weight in every dimension.
 CREATE OR REPLACE FUNCTION tterec.met_@generation@(
-    user_id bigint, items bigint[], ratings real[], weights @extension@.vector[],
+    user_id bigint, items bigint[], ratings real[],
     OUT history int, OUT mean @extension@.vector, OUT profile @extension@.vector)
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET plan_cache_mode = force_generic_plan
@@ -14,13 +14,12 @@ AS $$
 BEGIN
     -- avg accumulates in float8, sum in float4.
     SELECT count(*), @extension@.avg(h.embedding OPERATOR(@extension@.*)
-        weights[coalesce(floor(given.rating + 0.5)::int + 1, 12)])
-    INTO history, mean
+            (ARRAY[@weights@])[coalesce(floor(given.rating + 0.5)::int + 1, 12)]),
+        (SELECT u.embedding FROM tterec.user_vectors_@generation@ u
+        WHERE u.user_id = met_@generation@.user_id)
+    INTO history, mean, profile
     FROM unnest(items, ratings) AS given (item_id, rating)
         JOIN tterec.history_vectors_@generation@ h ON h.item_id = given.item_id;
-    SELECT u.embedding INTO profile
-    FROM tterec.user_vectors_@generation@ u
-    WHERE u.user_id = met_@generation@.user_id;
 END
 $$;
 

@@ -13,15 +13,27 @@ _NAME = re.compile(r"CREATE OR REPLACE FUNCTION tterec\.(\w+)_@generation@")
 
 def body() -> str:
     """Their text. `@generation@` in it stands for the number, `@extension@` for the schema of the
-    type `vector`."""
+    type `vector`, `@weights@` for the weights of ratings, as vectors."""
     return resources.sql("generation/serving.sql")
 
 
 def create(connection: Connection, generation: int) -> None:
     """(Re-)create them, in the caller's transaction."""
     schema = extension_schema(connection).as_string(connection)
-    text = body().replace("@generation@", str(generation)).replace("@extension@", schema)
-    connection.execute(text.encode())
+    row = connection.execute(
+        "SELECT dim, history_weights FROM tterec.models WHERE generation = %s", (generation,)
+    ).fetchone()
+    assert row is not None
+    dim, weights = row
+    meant = {
+        "@generation@": str(generation),
+        "@extension@": schema,
+        # Immutable: made when the function is planned.
+        "@weights@": ", ".join(
+            f"array_fill({weight!r}::real, ARRAY[{dim}])::{schema}.vector" for weight in weights
+        ),
+    }
+    connection.execute(re.sub("@[a-z]+@", lambda name: meant[name[0]], body()).encode())
 
 
 def create_missing(connection: Connection, generation: int) -> None:
