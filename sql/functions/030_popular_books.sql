@@ -18,7 +18,7 @@ BEGIN
             FROM (
                 SELECT p.item_id, c.isbn, c.title, p.score
                 FROM %s p JOIN tterec.catalogue c ON c.item_id = p.item_id
-                WHERE p.item_id <> ALL ($1) AND p.item_id %s
+                WHERE p.item_id NOT IN (SELECT unnest($1)) AND p.item_id %s
                 ORDER BY p.score DESC, p.item_id
                 LIMIT $2
             ) ranked
@@ -35,7 +35,7 @@ BEGIN
             FROM (
                 SELECT p.item_id, c.isbn, c.title, p.score
                 FROM tterec.popularity() p JOIN tterec.catalogue c ON c.item_id = p.item_id
-                WHERE p.item_id <> ALL (popular_without.excluded)
+                WHERE p.item_id NOT IN (SELECT unnest(popular_without.excluded))
                 ORDER BY p.score DESC, p.item_id
                 LIMIT wanted
             ) ranked;
@@ -45,7 +45,7 @@ BEGIN
             FROM (
                 SELECT p.item_id, c.isbn, c.title, p.score
                 FROM tterec.item_popularity p JOIN tterec.catalogue c ON c.item_id = p.item_id
-                WHERE p.generation = live AND p.item_id <> ALL (popular_without.excluded)
+                WHERE p.generation = live AND p.item_id NOT IN (SELECT unnest(popular_without.excluded))
                 ORDER BY p.score DESC, p.item_id
                 LIMIT wanted
             ) ranked;

@@ -1,6 +1,7 @@
 -- A user's interactions, the most telling first: newest, then highest rated, then by id.
 CREATE OR REPLACE FUNCTION tterec.history(user_id bigint, OUT items bigint[], OUT ratings real[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET plan_cache_mode = force_generic_plan  -- a plan of its own would take longer than the query
 AS $$
 BEGIN
     SELECT
@@ -67,18 +68,18 @@ $$;
 -- direction. `history` is how many items had a vector.
 CREATE OR REPLACE FUNCTION tterec.embed(
     user_id bigint, items bigint[], ratings real[],
-    OUT generation int, OUT ef_search int, OUT vector @extension@.vector, OUT history int)
+    OUT generation int, OUT ef_search int, OUT vector @extension@.vector, OUT history int,
+    OUT ranker jsonb)
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 AS $$
 #variable_conflict use_column
 DECLARE
     model record;
-    weights @extension@.vector[];  -- one a rating bucket, its weight in every dimension
     mean @extension@.vector;
     profile @extension@.vector;
 BEGIN
-    SELECT m.generation, m.dim, m.normalised, m.max_history, m.history_weights, m.default_profile,
-        m.ef_search
+    SELECT m.generation, m.dim, m.normalised, m.max_history, m.default_profile, m.ef_search,
+        m.ranker
     INTO model
     FROM tterec.active_model a JOIN tterec.models m ON m.generation = a.generation;
     IF NOT FOUND THEN
@@ -86,24 +87,10 @@ BEGIN
     END IF;
     generation := model.generation;
     ef_search := model.ef_search;
-    history := 0;
-    IF cardinality(items) > 0 THEN
-        weights := ARRAY(
-            SELECT array_fill(weight, ARRAY[model.dim])::@extension@.vector
-            FROM unnest(model.history_weights) WITH ORDINALITY AS w (weight, bucket)
-            ORDER BY bucket);
-        -- avg accumulates in float8, sum in float4.
-        EXECUTE format($query$
-            SELECT count(*), @extension@.avg(h.embedding OPERATOR(@extension@.*)
-                $3[coalesce(floor(given.rating + 0.5)::int + 1, 12)])
-            FROM unnest($1, $2) AS given (item_id, rating)
-                JOIN tterec.history_vectors_%s h ON h.item_id = given.item_id
-            $query$, generation)
-        INTO history, mean
-        USING items[1:model.max_history], ratings[1:model.max_history], weights;
-    END IF;
-    EXECUTE format('SELECT embedding FROM tterec.user_vectors_%s WHERE user_id = $1', generation)
-    INTO profile USING user_id;
+    ranker := model.ranker;
+    EXECUTE format('SELECT * FROM tterec.met_%s($1, $2, $3)', generation)
+    INTO history, mean, profile
+    USING user_id, items[1:model.max_history], ratings[1:model.max_history];
     IF history > 0 THEN
         vector := coalesce(profile, model.default_profile::@extension@.vector)
             OPERATOR(@extension@.+) (mean OPERATOR(@extension@.*)

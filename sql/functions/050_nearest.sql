@@ -1,3 +1,35 @@
+-- How far an index scan has to look, at least `ef_search`, that it need not look a second time, from
+-- the start, for the last few: for `wanted` items, five that may be ties, one more that tells that
+-- there are no more ties, and those of the excluded that are probably near by.
+CREATE OR REPLACE FUNCTION tterec.search_width(ef_search int, wanted bigint, excluded int)
+RETURNS int
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded, wanted / 2)))::int
+$$;
+
+-- A query for the items of the catalogue ($3 of them) that are nearest to a vector ($1), without
+-- the excluded ($2); passing: a condition on v.item_id. Its text names the generation's table.
+CREATE OR REPLACE FUNCTION tterec.near_query(generation int, passing text, scan boolean)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $function$
+    SELECT pg_catalog.format($text$
+        SELECT array_agg(item_id), array_agg(distance)
+        FROM (
+            SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
+            FROM tterec.item_vectors_%s v
+                JOIN tterec.catalogue c ON c.item_id = v.item_id
+            WHERE v.item_id NOT IN (SELECT unnest($2))%s
+            ORDER BY %s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
+            LIMIT $3
+        ) near
+        $text$,
+        generation,
+        passing,
+        CASE WHEN scan THEN '0 + ' END)  -- the same order, but the index has it not
+$function$;
+
 -- The k items of the catalogue with the greatest inner product with a vector, best first, without
 -- the excluded, and of those that pass the filters; equal scores by id. `origin` is what the column
 -- source says.
@@ -9,14 +41,15 @@ RETURNS TABLE (
 LANGUAGE plpgsql STABLE ROWS 10
 SET hnsw.iterative_scan = strict_order
 SET hnsw.ef_search = 100
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     -- Scores that differ by less than their rounding rank by id, across the k-th place too; and
     -- a few items may have left the catalogue.
     wanted CONSTANT bigint := k::bigint + 5;
     -- Each way is dearer than the one before, and taken where that came back with fewer than k.
-    -- index: one table, planned in a tenth of the time that a join takes (which is planned anew
-    -- at every call, as its text names the generation); the catalogue is asked afterwards.
+    -- index: planned once a session, as it is the generation's own function; the catalogue is
+    -- asked afterwards.
     -- catalogue: both together, where many items near by have left the catalogue.
     -- scan: all vectors, where the index stops short (a user has rated whatever is near), or k
     -- is more than it is good for, or few items pass the filters.
@@ -37,25 +70,17 @@ BEGIN
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     END IF;
     -- Restored on return, by the SET clauses above.
-    PERFORM set_config('hnsw.ef_search',
-        least(greatest(nearest.ef_search, k, 1), 1000)::text, true);
+    way := set_config('hnsw.ef_search',
+        tterec.search_width(nearest.ef_search, k, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted;
-        EXECUTE format($text$
-            SELECT array_agg(item_id), array_agg(distance)
-            FROM (
-                SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
-                FROM tterec.item_vectors_%s v %s
-                WHERE v.item_id <> ALL ($2)%s
-                ORDER BY %s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
-                LIMIT $3
-            ) near
-            $text$,
-            generation,
-            CASE WHEN way <> 'index' THEN 'JOIN tterec.catalogue c ON c.item_id = v.item_id' END,
-            passing,
-            CASE WHEN way = 'scan' THEN '0 + ' END)  -- the same order, but the index has it not
-        INTO ids, distances USING query, excluded, wanted;
+        IF way = 'index' THEN
+            EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
+            INTO ids, distances USING query, excluded, wanted;
+        ELSE
+            EXECUTE tterec.near_query(generation, passing, way = 'scan')
+            INTO ids, distances USING query, excluded, wanted;
+        END IF;
         found := coalesce(cardinality(ids), 0);
         SELECT array_agg(r.item_id), array_agg(r.isbn), array_agg(r.title), array_agg(r.score)
         INTO ids, isbns, titles, scores
@@ -63,7 +88,7 @@ BEGIN
             -- Sorted first, so that only k items are looked up.
             SELECT c.item_id, c.isbn, c.title, n.score
             FROM (
-                SELECT item_id, round(-distance::numeric, 6)::real AS score
+                SELECT item_id, (round(distance * -1e6) / 1e6 + 0.0)::real AS score
                 FROM unnest(ids, distances) AS n (item_id, distance)
                 ORDER BY score DESC, item_id
             ) n JOIN tterec.catalogue c ON c.item_id = n.item_id

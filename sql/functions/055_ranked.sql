@@ -10,26 +10,7 @@ AS $$
 DECLARE
     met @extension@.sparsevec;
 BEGIN
-    EXECUTE format($text$
-        WITH given AS MATERIALIZED (
-            -- An item that a shop's query returns twice speaks once, with what tells most.
-            SELECT DISTINCT ON (e.item_id)
-                e.place, e.traits, coalesce(own.rating::float8 / 10, $3) AS voice
-            FROM unnest($1, $2) WITH ORDINALITY AS own (item_id, rating, n)
-                JOIN tterec.item_evidence_%s e ON e.item_id = own.item_id
-            ORDER BY e.item_id, own.n
-        ), speaking AS (
-            -- An item that came after the training has no place: its traits speak.
-            SELECT place, voice FROM given WHERE place IS NOT NULL
-            UNION ALL
-            SELECT trait, ln(1 + sum(voice)) FROM given, unnest(traits) trait GROUP BY trait
-        )
-        SELECT format('{%%s}/%%s', string_agg(place || ':' || voice, ','), $4)
-        FROM (
-            -- A sparse vector holds no more.
-            SELECT place, voice FROM speaking WHERE voice > 0 ORDER BY voice DESC, place LIMIT 16000
-        ) heard
-        $text$, generation)
+    EXECUTE format('SELECT tterec.heard_%s($1, $2, $3, $4)', generation)
     INTO met USING items, ratings, (ranker ->> 'unrated_weight')::float8,
         (ranker ->> 'width')::int;
     RETURN met;
@@ -55,22 +36,23 @@ RETURNS TABLE (
 LANGUAGE plpgsql STABLE ROWS 10
 SET hnsw.iterative_scan = strict_order
 SET hnsw.ef_search = 100
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     ranker jsonb;
     telling bigint[];  -- those of `own` that count
     wanted bigint;
-    ways text[];
+    ways text[] := '{index,catalogue,scan}';  -- as in tterec.nearest
     way text;
     among record;
     passing text;
+    near bigint[];
+    led bigint[];
     found bigint;
-    met @extension@.sparsevec;
+    distances float8[];
     ids bigint[];
-    isbns text[];
-    titles text[];
     scores real[];
-    similarities real[];
+    similarities float8[];
 BEGIN
     SELECT m.ranker, own[1:m.max_history], ranked.ratings[1:m.max_history]
     INTO ranker, telling, ratings
@@ -81,73 +63,59 @@ BEGIN
         RETURN;
     END IF;
     wanted := greatest(k, (ranker ->> 'candidates')::int);
-    -- As in tterec.nearest: the scan is for when the index comes back with too few, or is asked
-    -- for more than it is good for.
-    ways := CASE WHEN wanted <= 1000 THEN '{index,scan}' ELSE '{scan}' END;
     IF filters IS NOT NULL THEN
         SELECT * INTO among FROM tterec.among(filters);
         passing := ' AND v.item_id ' || among.condition;
-        IF among.few THEN
-            ways := '{scan}';
-        END IF;
+        ways := CASE WHEN among.few THEN '{scan}' ELSE '{catalogue,scan}' END;
     END IF;
-    -- Restored on return, by the SET clauses above. A scan finds no more items than this at once.
-    PERFORM set_config('hnsw.ef_search',
-        least(greatest(ranked.ef_search, wanted, 1), 1000)::text, true);
-    met := tterec.heard(generation, ranker, telling, ratings);
+    IF wanted > 1000 THEN
+        ways := '{scan}';
+    END IF;
+    -- Restored on return, by the SET clauses above.
+    way := set_config('hnsw.ef_search',
+        tterec.search_width(ranked.ef_search, wanted, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
-        EXECUTE format($text$
-            WITH near AS MATERIALIZED (
-                -- Scores that differ by less than their rounding rank by id, across the last place.
-                SELECT item_id
-                FROM (
-                    SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
-                    FROM tterec.item_vectors_%1$s v
-                        JOIN tterec.catalogue c ON c.item_id = v.item_id
-                    WHERE v.item_id <> ALL ($2)%3$s
-                    ORDER BY %2$s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
-                    LIMIT $4 + 5
-                ) found
-                ORDER BY round(-distance::numeric, 6) DESC, item_id
-                LIMIT $4
-            ), candidates AS MATERIALIZED (
-                SELECT item_id FROM near
-                UNION
-                SELECT unnest(e.leads) FROM tterec.item_evidence_%1$s e WHERE e.item_id = ANY ($3)
-            ), scored AS MATERIALIZED (
-                SELECT c.item_id,
-                    -(v.embedding OPERATOR(@extension@.<#>) $1) AS similarity,
-                    -(e.weights OPERATOR(@extension@.<#>) $5) AS evidence
-                FROM candidates c
-                    JOIN tterec.item_vectors_%1$s v ON v.item_id = c.item_id
-                    JOIN tterec.item_evidence_%1$s e ON e.item_id = c.item_id
-                WHERE c.item_id <> ALL ($2)%3$s
-            ), ordered AS (
-                SELECT item_id, round((evidence + $6 * similarity)::numeric, 6)::real AS score,
-                    round(similarity::numeric, 6)::real AS similarity
-                FROM scored
-                ORDER BY score DESC, item_id
-            )
-            -- Sorted first, so that only k items are looked up.
-            SELECT (SELECT count(*) FROM near), array_agg(f.item_id), array_agg(f.isbn),
-                array_agg(f.title), array_agg(f.score), array_agg(f.similarity)
-            FROM (
-                SELECT o.item_id, c.isbn, c.title, o.score, o.similarity
-                FROM ordered o JOIN tterec.catalogue c ON c.item_id = o.item_id
-                ORDER BY o.score DESC, o.item_id
-                LIMIT $7
-            ) f
-            $text$,
-            generation,
-            CASE way WHEN 'scan' THEN '0 + ' END,  -- the same order, but the index has it not
-            passing)
-        INTO found, ids, isbns, titles, scores, similarities
-        USING query, excluded, telling, wanted, met, (ranker ->> 'similarity_weight')::float8, k;
-        EXIT WHEN found >= wanted;
+        CONTINUE WHEN way = 'catalogue' AND found < wanted + 5;
+        IF way = 'index' THEN
+            EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
+            INTO near, distances USING query, excluded, wanted + 5;
+        ELSE
+            EXECUTE tterec.near_query(generation, passing, way = 'scan')
+            INTO near, distances USING query, excluded, wanted + 5;
+        END IF;
+        found := coalesce(cardinality(near), 0);
+        -- Scores that differ by less than their rounding rank by id, across the last place.
+        SELECT array_agg(n.item_id), array_agg(n.distance) INTO near, distances
+        FROM (
+            SELECT n.item_id, n.distance
+            FROM unnest(near, distances) AS n (item_id, distance)
+                JOIN tterec.catalogue c ON c.item_id = n.item_id
+            ORDER BY round(n.distance * 1e6), n.item_id
+            LIMIT wanted
+        ) n;
+        EXIT WHEN cardinality(near) >= wanted;
     END LOOP;
+    EXECUTE format('SELECT tterec.leads_%s($1, $2, $3)', generation)
+    INTO led USING telling, near, excluded;
+    IF passing IS NOT NULL THEN
+        EXECUTE format(
+            'SELECT array_agg(v.item_id) FROM unnest($1) AS v (item_id) WHERE true%s', passing)
+        INTO led USING led;
+    END IF;
+    EXECUTE format('SELECT * FROM tterec.scored_%s($1, $2, $3, $4, $5, $6)', generation)
+    INTO ids, scores, similarities
+    USING query, near, distances, led, tterec.heard(generation, ranker, telling, ratings),
+        (ranker ->> 'similarity_weight')::float8;
     RETURN QUERY
-        SELECT r.place::int, r.item_id, r.isbn, r.title, r.score, r.similarity, 'history'
-        FROM unnest(ids, isbns, titles, scores, similarities) WITH ORDINALITY
-            AS r (item_id, isbn, title, score, similarity, place);
+        SELECT row_number() OVER (ORDER BY s.score DESC, s.item_id)::int, c.item_id::bigint,
+            c.isbn, c.title, s.score, (round(s.similarity * 1e6) / 1e6 + 0.0)::real, 'history'
+        FROM (
+            -- Sorted first, so that only k items are looked up.
+            SELECT s.item_id, s.score, s.similarity
+            FROM unnest(ids, scores, similarities) AS s (item_id, score, similarity)
+            ORDER BY s.score DESC, s.item_id
+        ) s JOIN tterec.catalogue c ON c.item_id = s.item_id
+        ORDER BY s.score DESC, s.item_id
+        LIMIT k;
 END
 $$;

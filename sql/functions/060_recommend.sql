@@ -23,14 +23,14 @@ BEGIN
     SELECT * INTO embedded FROM tterec.embed(user_id, items, ratings);
     IF embedded.vector IS NULL THEN
         RETURN QUERY SELECT * FROM tterec.popular_without(wanted, excluded, filters);
-    ELSIF embedded.history > 0 THEN
+    ELSIF embedded.history > 0 AND embedded.ranker IS NOT NULL THEN
         RETURN QUERY SELECT * FROM tterec.ranked(
             embedded.generation, embedded.vector, wanted, excluded, items, ratings,
             embedded.ef_search, filters);
     ELSE
         RETURN QUERY SELECT * FROM tterec.nearest(
-            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search, 'profile',
-            filters);
+            embedded.generation, embedded.vector, wanted, excluded, embedded.ef_search,
+            CASE WHEN embedded.history > 0 THEN 'history' ELSE 'profile' END, filters);
     END IF;
 END
 $$;

@@ -80,7 +80,7 @@ BEGIN
                 FROM tterec.item_popularity p JOIN tterec.catalogue c ON c.item_id = p.item_id
                     LEFT JOIN tterec.item_clusters i ON i.generation = p.generation
                         AND i.method = $2 AND i.item_id = p.item_id
-                WHERE p.generation = $3 AND p.item_id <> ALL ($4)
+                WHERE p.generation = $3 AND p.item_id NOT IN (SELECT unnest($4))
                     AND i.cluster IS NOT DISTINCT FROM $5  -- NULL after the last
                     %s
                 ORDER BY p.score DESC, p.item_id

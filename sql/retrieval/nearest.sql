@@ -1,6 +1,6 @@
 -- The items of the catalogue nearest to a vector, by the index.
 SELECT v.item_id, c.isbn, c.title, v.embedding
 FROM tterec.item_vectors_@generation@ v JOIN tterec.catalogue c ON c.item_id = v.item_id
-WHERE v.item_id <> ALL (%(excluded)s::bigint[]) AND v.item_id @among@
+WHERE v.item_id NOT IN (SELECT unnest(%(excluded)s::bigint[])) AND v.item_id @among@
 ORDER BY v.embedding OPERATOR(@extension@.<#>) %(vector)s::@extension@.vector, v.item_id
 LIMIT %(k)s

@@ -1,6 +1,6 @@
 -- The most popular items as of now, where no generation is live.
 SELECT c.item_id, c.isbn, c.title, p.score
 FROM tterec.popularity() p JOIN tterec.catalogue c ON c.item_id = p.item_id
-WHERE p.item_id <> ALL (%(excluded)s::bigint[]) AND p.item_id @among@
+WHERE p.item_id NOT IN (SELECT unnest(%(excluded)s::bigint[])) AND p.item_id @among@
 ORDER BY p.score DESC, p.item_id
 LIMIT %(k)s

@@ -63,7 +63,7 @@ def test_a_line_an_epoch_to_stderr_and_the_result_to_stdout(shop: Database) -> N
     assert re.fullmatch(
         r"Validation: NDCG@20 [01]\.\d{4} .*by the towers alone, on \d+ users", validation
     )
-    assert re.fullmatch(r"Index: recall@20 [01]\.\d+ at ef_search 40, .* 90 users", index)
+    assert re.fullmatch(r"Index: recall@100 [01]\.\d+ at ef_search 100, .* 90 users", index)
     command = following.removeprefix("Try: tterec ").split()
     shown = tterec(*command, "--database-url", shop.url)
     assert shown.returncode == 0, shown.stderr

@@ -128,11 +128,26 @@ def show(generation: int, format_: str, database_url: str | None) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     evaluations = found["metrics"].pop("evaluation", {})
+    index = found["metrics"].pop("index", None)
     for name, value in found.items():
         click.echo(f"{name:<16}{_shown(value)}".rstrip())
         if name == "metrics":
+            if index is not None:
+                click.echo(f"{'index':<16}{_index(index)}")
             for split, report in evaluations.items():
                 click.echo(f"{'evaluation':<16}{_evaluation(split, report)}")
+
+
+def _index(measured: dict[str, Any]) -> str:
+    """How much of the exact answer the index finds, the wider it searches the more."""
+    curve = sorted(measured["curve"].items(), key=lambda point: int(point[0]))
+    lines = [f"{measured['users']:,} users; recall@{measured['k']} by ef_search"]
+    lines += [
+        f"\n  {ef_search:<30}{recall:.4f}"
+        + ("  serves" if int(ef_search) == measured["ef_search"] else "")
+        for ef_search, recall in curve
+    ]
+    return "".join(lines)
 
 
 def _evaluation(split: str, report: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from tterec import errors
-from tterec.database import letters
+from tterec.database import generation_functions, letters
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.database.resources import directory
@@ -23,8 +23,9 @@ def bodies() -> list[str]:
 
 
 def fingerprint() -> str:
-    """SHA-256 of all bodies, as hexadecimal digits."""
-    return hashlib.sha256("\0".join(bodies()).encode()).hexdigest()
+    """SHA-256 of all bodies, those of a generation's own too, as hexadecimal digits."""
+    texts = [*bodies(), generation_functions.body()]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def apply(connection: Connection) -> None:
@@ -42,6 +43,7 @@ def apply(connection: Connection) -> None:
             connection.execute(
                 re.sub(r"@[a-z]+@", lambda name: meant.get(name[0], name[0]), body).encode()
             )
+        generation_functions.recreate(connection)
     except pg.DependentObjectsStillExist as error:
         raise errors.DatabaseError(
             f"the SQL functions cannot be replaced: {error.diag.message_primary}: "
@@ -71,4 +73,6 @@ def differences(connection: Connection) -> list[str]:
         "SELECT proname FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
     ).fetchall()
     missing = sorted(named - {str(name) for (name,) in rows})
+    for (live,) in connection.execute("SELECT generation FROM tterec.active_model").fetchall():
+        missing += generation_functions.missing(connection, live)
     return found + [f"missing function: tterec.{name}" for name in missing]

@@ -13,6 +13,7 @@ from typing import Any
 
 from tterec import __version__, errors
 from tterec.config import TrainingConfig
+from tterec.database import generation_functions
 from tterec.database.connection import Connection
 from tterec.records import (
     Interactions,
@@ -216,6 +217,7 @@ def fail(connection: Connection, generation: int) -> bool:
 def clear(connection: Connection, generation: int) -> None:
     """Drop what a generation holds besides its row in the registry, and the weights in that."""
     vector_tables.drop(connection, generation)
+    generation_functions.drop(connection, generation)
     revisions.forget(connection, generation)
     for table in ("item_popularity", *state_tables.TABLES):
         connection.execute(
@@ -240,6 +242,7 @@ def promote(connection: Connection, generation: int) -> None:
     with connection.transaction():
         locks.await_promotion(connection)
         _require_ready(connection, generation)
+        generation_functions.create_missing(connection, generation)
         locks.in_short_waits(connection, lambda: _point_views(connection, generation))
         _keep_popularity(connection, generation)
         changed = connection.execute(

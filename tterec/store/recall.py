@@ -16,13 +16,14 @@ from tterec.database.pgvector import extension_schema
 from tterec.records import Progress, ProgressCallback, TrainedVectors, ignore
 from tterec.store.vector_tables import table
 
-K = 20
-# Each costs about twice the one before. The first that reaches WANTED serves.
-LADDER = (40, 80, 160, 320, 640)
+# As many candidates as a second stage, or rules, look at with profit; shorter lists miss less.
+K = 100
+# Each costs about half as much again as the one before. The first that reaches WANTED serves.
+LADDER = (100, 150, 220, 320, 480, 720, 1000)
 WANTED = 0.99
 WORRYING = 0.95
 # Without users to measure with, the middle of the ladder.
-UNMEASURED = 160
+UNMEASURED = 320
 
 # Vectors are float32 and summed in another order: a tie is not a miss.
 _TIE = 1e-5
@@ -84,10 +85,9 @@ def measure(
         _load_library(connection, schema)
         query = _query(schema, generation)
         for ef_search in LADDER:
-            connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(ef_search),))
             found, short = [], 0
             for number, (probe, (threshold, wanted)) in enumerate(zip(probes, exact, strict=True)):
-                scores = _scores(connection, query, probe)
+                scores = _scores(connection, query, probe, ef_search)
                 if len(scores) < wanted:
                     short += 1  # served by an exact scan
                 elif wanted:
@@ -97,6 +97,7 @@ def measure(
             shares[ef_search] = short / len(probes)
             if curve[ef_search] >= WANTED:
                 break
+        connection.execute("SET LOCAL enable_sort TO DEFAULT")
     # Where none reaches it, more ef_search is still better.
     best = max(curve, key=lambda ef_search: (curve[ef_search], -ef_search))
     if curve[best] < WORRYING:
@@ -134,22 +135,30 @@ def _exact(trained: TrainedVectors, probes: Sequence[Probe]) -> list[tuple[float
 def _load_library(connection: Connection, schema: sql.Identifier) -> None:
     # The settings exist once the library is loaded.
     connection.execute(sql.SQL("SELECT '[1]'::{}.vector").format(schema))
-    connection.execute("SELECT set_config('hnsw.iterative_scan', 'strict_order', true)")
+    connection.execute(
+        "SELECT set_config('hnsw.iterative_scan', 'strict_order', true),"
+        " set_config('enable_sort', 'off', true)"
+    )
 
 
 def _query(schema: sql.Identifier, generation: int) -> sql.Composed:
     """The scores of the K items that the index finds, without those seen."""
     return sql.SQL(
         "SELECT -(embedding OPERATOR({schema}.<#>) %(vector)s::{schema}.vector) FROM {table}"
-        " WHERE item_id <> ALL (%(seen)s::bigint[])"
+        " WHERE item_id NOT IN (SELECT unnest(%(seen)s::bigint[]))"
         " ORDER BY embedding OPERATOR({schema}.<#>) %(vector)s::{schema}.vector LIMIT {k}"
     ).format(schema=schema, table=table("item_vectors", generation), k=sql.Literal(K))
 
 
-def _scores(connection: Connection, query: sql.Composed, probe: Probe) -> NDArray[np.float64]:
+def _scores(
+    connection: Connection, query: sql.Composed, probe: Probe, ef_search: int
+) -> NDArray[np.float64]:
+    connection.execute(
+        "SELECT set_config('hnsw.ef_search', tterec.search_width(%s, %s, %s)::text, true)",
+        (ef_search, K, len(probe.seen)),
+    )
     rows = connection.execute(
         query,
         {"vector": vectors.to_text(probe.vector), "seen": probe.seen.tolist()},
-        prepare=False,  # planned for these values: a known list of ids is hashed
     ).fetchall()
     return np.array([row[0] for row in rows], dtype=np.float64)

@@ -1,0 +1,2 @@
+-- After a query by the index.
+SET LOCAL enable_sort TO DEFAULT

@@ -1,0 +1,80 @@
+"""The SQL functions of one generation's own, made when it is promoted: `sql/generation/`."""
+
+from __future__ import annotations
+
+import re
+
+from tterec.database import resources
+from tterec.database.connection import Connection
+from tterec.database.pgvector import extension_schema
+
+_NAME = re.compile(r"CREATE OR REPLACE FUNCTION tterec\.(\w+)_@generation@")
+
+
+def body() -> str:
+    """Their text. `@generation@` in it stands for the number, `@extension@` for the schema of the
+    type `vector`, `@weights@` for the weights of ratings, as vectors."""
+    return resources.sql("generation/serving.sql")
+
+
+def create(connection: Connection, generation: int) -> None:
+    """(Re-)create them, in the caller's transaction."""
+    schema = extension_schema(connection).as_string(connection)
+    row = connection.execute(
+        "SELECT dim, history_weights FROM tterec.models WHERE generation = %s", (generation,)
+    ).fetchone()
+    assert row is not None
+    dim, weights = row
+    meant = {
+        "@generation@": str(generation),
+        "@extension@": schema,
+        # Immutable: made when the function is planned.
+        "@weights@": ", ".join(
+            f"array_fill({weight!r}::real, ARRAY[{dim}])::{schema}.vector" for weight in weights
+        ),
+    }
+    connection.execute(re.sub("@[a-z]+@", lambda name: meant[name[0]], body()).encode())
+
+
+def create_missing(connection: Connection, generation: int) -> None:
+    """Create them where one is missing."""
+    if missing(connection, generation):
+        create(connection, generation)
+
+
+def recreate(connection: Connection) -> None:
+    """Re-create those of every generation that has some."""
+    rows = connection.execute(
+        "SELECT DISTINCT substring(proname FROM '[0-9]+$')::int FROM pg_proc"
+        " WHERE pronamespace = 'tterec'::regnamespace AND proname ~ %s",
+        (f"^({'|'.join(_names())})_[1-9][0-9]*$",),
+    ).fetchall()
+    rows += connection.execute("SELECT generation FROM tterec.active_model").fetchall()
+    for generation in sorted({int(row[0]) for row in rows}):
+        create(connection, generation)
+
+
+def missing(connection: Connection, generation: int) -> list[str]:
+    """The names of those that are not there."""
+    wanted = [f"{name}_{generation}" for name in _names()]
+    rows = connection.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
+        " AND proname = ANY (%s)",
+        (wanted,),
+    ).fetchall()
+    return sorted(set(wanted) - {str(row[0]) for row in rows})
+
+
+def drop(connection: Connection, generation: int) -> None:
+    """Drop those that there are."""
+    rows = connection.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
+        " AND proname = ANY (%s)",
+        ([f"{name}_{generation}" for name in _names()],),
+    ).fetchall()
+    for (name,) in rows:  # as Postgres quotes it
+        connection.execute(f"DROP FUNCTION {name}".encode())
+
+
+def _names() -> list[str]:
+    return _NAME.findall(body())
