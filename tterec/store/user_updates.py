@@ -8,7 +8,7 @@ from psycopg import sql
 
 from tterec.database.connection import Connection
 from tterec.records import FeatureTable
-from tterec.store import keys, locks, registry, user_lists, vector_tables
+from tterec.store import keys, registry, user_lists, vector_tables
 from tterec.store.differences import LiveSources, present
 
 
