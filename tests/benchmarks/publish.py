@@ -19,7 +19,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.benchmarks.serving import own_server, shop, unit
+from tests.benchmarks.big_shop import trained_vectors, unit
+from tests.benchmarks.own_server import own_server
 from tests.integration.generations import plant_books
 from tterec import pipeline
 from tterec.config import TrainingConfig
@@ -36,7 +37,7 @@ TARGET = 1.2
 def trained(items: int, users: int, dim: int) -> TrainedVectors:
     """Vectors like trained ones, of items and of users."""
     random = np.random.default_rng(2)
-    vectors, _ = shop(items)
+    vectors, _ = trained_vectors(items)
     wanted = {
         "item_embeddings": vectors.item_embeddings[:, :dim],
         "history_vectors": vectors.history_vectors[:, :dim],

@@ -12,99 +12,16 @@ about different users each time, so that neither finds the pages that the other 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import ExitStack
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tests.integration import generations
-from tterec import pipeline
-from tterec.database import system_user
-from tterec.database.cluster import Cluster
+from tests.benchmarks import big_shop
+from tests.benchmarks.own_server import own_server
 from tterec.database.connection import Connection, Database
-from tterec.records import TrainedVectors
 
-DIM = 64
-HISTORIES = {"20 ratings": (20, 300), "200 ratings": (200, 50), "2,000 ratings": (2_000, 10)}
-HEAVIEST = {"12,860 ratings": (12_860, 2)}
 TARGET = 2.0
-
-
-def unit(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows divided by their norms."""
-    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-
-
-def shop(books: int, seed: int = 0) -> tuple[TrainedVectors, NDArray[np.int64]]:
-    """Vectors like trained ones, and each book's genre.
-
-    Genres of Zipf size round centres whose spectrum decays; a book's cosine with its genre's
-    centre is some 0.75, and history vectors point where the embeddings do.
-    """
-    random = np.random.default_rng(seed)
-    spectrum = np.arange(1, DIM + 1) ** -0.35
-    centres = unit(random.normal(size=(600, DIM)) * spectrum)
-    sizes = np.arange(1, 601) ** -0.7
-    genres = random.choice(600, size=books, p=sizes / sizes.sum())
-    noise = unit(random.normal(size=(books, DIM)) * spectrum)
-    items = unit(centres[genres] + 0.9 * noise)
-    history = items + 0.3 * unit(random.normal(size=(books, DIM)))
-    return (
-        TrainedVectors(
-            item_ids=np.arange(1, books + 1),
-            item_embeddings=items.astype(np.float32),
-            history_vectors=history.astype(np.float32),
-            user_ids=np.zeros(0, dtype=np.int64),
-            profile_vectors=np.zeros((0, DIM), dtype=np.float32),
-            default_profile=(random.normal(size=DIM) * 0.05).astype(np.float32),
-            history_weights=generations.HISTORY_WEIGHTS,
-            normalised=True,
-            max_history=200,
-        ),
-        genres,
-    )
-
-
-def build(connection: Connection, books: int, ef_search: int) -> None:
-    """Books, users with each length of history, and a live generation."""
-    random = np.random.default_rng(1)
-    vectors, genres = shop(books)
-    generations.plant_books(connection, books)
-    user = 0
-    for ratings, users in (HISTORIES | HEAVIEST).values():
-        for _ in range(users):
-            user += 1
-            liked = np.flatnonzero(np.isin(genres, random.choice(600, size=1 + ratings // 200)))
-            chosen = random.choice(liked, size=min(len(liked), ratings), replace=False)
-            rest = random.choice(books, size=ratings - len(chosen), replace=False)
-            rated = np.union1d(chosen, rest) + 1
-            values = random.integers(1, 11, size=len(rated)).tolist()
-            generations.plant_ratings(connection, user, rated, values)
-    generations.plant(connection, vectors, ef_search=ef_search)
-    connection.commit()
-    connection.autocommit = True
-    connection.execute("VACUUM ANALYZE")
-    connection.autocommit = False
-
-
-@contextmanager
-def own_server() -> Iterator[Database]:
-    """A server with the defaults of the embedded one, for the time of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="tterec-bench-"))
-    system_user.open_home(folder)
-    cluster = Cluster(folder)
-    cluster.create()
-    try:
-        yield Database(cluster.start().url("postgres"))
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -167,22 +84,21 @@ def main() -> None:
 
 def measure(database: Database, arguments: argparse.Namespace) -> None:
     """Build the shop unless it is there; print the medians for each length of history."""
-    pipeline.upgrade(database)
+    shop = big_shop.Shop(books=arguments.books, users=300, second_stage=False)
+    big_shop.ensure(database, shop)
     with database.connect() as connection:
-        if connection.execute("SELECT count(*) FROM tterec.books").fetchone() == (0,):
-            build(connection, arguments.books, arguments.ef_search)
         connection.execute("UPDATE tterec.models SET ef_search = %s", (arguments.ef_search,))
         connection.commit()
         connection.autocommit = True
-        first = 1
-        for name, (_, users) in (HISTORIES | HEAVIEST).items():
-            asked = list(range(first, first + users))
-            first += users
+        groups = {shop.ratings: range(1, shop.users + 1), **shop.heavy_users()}
+        for ratings, users in groups.items():
+            asked = list(users)
             compare(connection, asked[:20], 1)
             bare, ours = compare(connection, asked, arguments.rounds)
             print(
-                f"{name:>15}: bare {bare:7.3f} ms, recommend() {ours:7.3f} ms, "
-                f"ratio {ours / bare:5.2f}" + (f" (target {TARGET})" if users == 300 else "")
+                f"{ratings:>7,} ratings: bare {bare:7.3f} ms, recommend() {ours:7.3f} ms, "
+                f"ratio {ours / bare:5.2f}"
+                + (f" (target {TARGET})" if ratings == shop.ratings else "")
             )
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.benchmarks import soak_actors as actors
-from tests.benchmarks.serving import own_server
+from tests.benchmarks.own_server import own_server
 from tests.benchmarks.soak_actors import Shop
 from tterec import pipeline
 from tterec.database.connection import Database

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import load as loading
-from tests.benchmarks.serving import own_server
+from tests.benchmarks.own_server import own_server
 from tterec import pipeline
 from tterec.database.connection import Database
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.serving import own_server
+from tests.benchmarks.own_server import own_server
 from tterec import pipeline, updating
 from tterec.bookshop import open_bookshop
 from tterec.config import TrainingConfig
