@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import assemble, strategies
+from tterec import assemble, bulk_lists, strategies
 from tterec.database.connection import Connection
 from tterec.ranking.averages import nearest_first, weighted_average
 from tterec.records import Clusters, Recommendation, Strategy, User
@@ -25,8 +25,6 @@ _USERS_AT_ONCE = 256
 
 class BulkStrategy:
     """A generation's item vectors, its popular books and, for a strategy by clusters, these."""
-
-    users_at_once = _USERS_AT_ONCE
 
     def __init__(
         self,
@@ -50,6 +48,10 @@ class BulkStrategy:
             of = dict(zip(clusters.item_ids.tolist(), clusters.labels.tolist(), strict=True))
             for one in self._popular:
                 self._by_cluster[of.get(one.book_id, -1)].append(one)  # -1: in none, comes last
+
+    def users_at_once(self, k: int) -> int:
+        """How many lists of k are made at once."""
+        return min(bulk_lists.users_at_once(k), _USERS_AT_ONCE)
 
     def recommend(
         self, connection: Connection, users: Sequence[User], k: int

@@ -344,8 +344,10 @@ class Recommender:
                 return self._bulk_strategy(connection, strategy, filters)
             return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
 
+        progress(Progress("recommending", 0, total))
         bulk = self._ask(held)
-        while batch := list(islice(remaining, bulk.users_at_once)):
+        at_once = bulk.users_at_once(bulk_lists.depth(rules, k))
+        while batch := list(islice(remaining, at_once)):
 
             def work(
                 connection: Connection, batch: list[User] = batch

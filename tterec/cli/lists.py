@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from tterec.errors import InvalidArgument
-from tterec.records import Contribution, Recommendation
+from tterec.records import Contribution, Recommendation, User
 
 FORMATS = ("table", "json", "csv")
+MANY = ("user_id", "isbn", "rank", "score")
 _NARROWEST_TITLE = 12
 
 Record = TypeVar("Record", Recommendation, Contribution)
@@ -55,6 +56,12 @@ def write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]])
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
+
+
+def write_many(out: TextIO, found: Iterable[tuple[User, list[Recommendation]]]) -> None:
+    """Users' lists as CSV: user_id,isbn,rank,score."""
+    rows = ((user, x.isbn, x.rank, f"{x.score:.6f}") for user, one in found for x in one)
+    write_csv(out, MANY, rows)
 
 
 def table(found: Sequence[Recommendation], width: int | None = None) -> Iterator[str]:
