@@ -50,11 +50,6 @@ class BulkLists(Protocol):
         ...
 
 
-def users_at_once(k: int) -> int:
-    """How many lists of k are made at once."""
-    return min(max(_LINES_AT_ONCE // max(k, 1), 1), _MOST_USERS_AT_ONCE)
-
-
 @dataclass(frozen=True)
 class _Embedded:
     """Users with a vector, as `assemble.embed` has it: their places among those asked about,
@@ -103,7 +98,7 @@ class Bulk:
 
     def users_at_once(self, k: int) -> int:
         """How many lists of k are made at once."""
-        return users_at_once(k)
+        return min(max(_LINES_AT_ONCE // max(k, 1), 1), _MOST_USERS_AT_ONCE)
 
     def recommend(
         self, connection: Connection, users: Sequence[User], k: int

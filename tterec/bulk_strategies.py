@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import assemble, bulk_lists, strategies
+from tterec import assemble, strategies
 from tterec.database.connection import Connection
 from tterec.ranking.averages import nearest_first, weighted_average
 from tterec.records import Clusters, Recommendation, Strategy, User
@@ -20,7 +20,8 @@ from tterec.retrieval.pgvector import NO_ITEMS, Among, LiveModel
 from tterec.retrieval.users import History
 
 _EVERYTHING = 2**31 - 1
-_USERS_AT_ONCE = 256
+_MOST_USERS_AT_ONCE = 256
+_LINES_AT_ONCE = 2**17  # of some 200 bytes each
 
 
 class BulkStrategy:
@@ -51,7 +52,7 @@ class BulkStrategy:
 
     def users_at_once(self, k: int) -> int:
         """How many lists of k are made at once."""
-        return min(bulk_lists.users_at_once(k), _USERS_AT_ONCE)
+        return min(max(_LINES_AT_ONCE // max(k, 1), 1), _MOST_USERS_AT_ONCE)
 
     def recommend(
         self, connection: Connection, users: Sequence[User], k: int

@@ -58,6 +58,7 @@ def our_seconds(database: Database, file: Path, *, ranker: bool) -> tuple[float,
 
     started = time.perf_counter()
     with Recommender(database) as recommender, lists.output(file) as out:
+        lists.write_csv(out, lists.MANY, [])
         lists.write_many(out, recommender.recommend_many(None, K, ranker=ranker, progress=watch))
     (first, begun), (last, done) = times[0], times[-1]
     return first - started, (last - first) / (done - begun)

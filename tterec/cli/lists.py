@@ -59,9 +59,12 @@ def write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def write_many(out: TextIO, found: Iterable[tuple[User, list[Recommendation]]]) -> None:
-    """Users' lists as CSV: user_id,isbn,rank,score."""
-    rows = ((user, x.isbn, x.rank, f"{x.score:.6f}") for user, one in found for x in one)
-    write_csv(out, MANY, rows)
+    """Users' lists as rows of CSV, without a header."""
+    import csv
+
+    writer = csv.writer(out, lineterminator="\n")
+    for user, one in found:
+        writer.writerows([(user, x.isbn, x.rank, f"{x.score:.6f}") for x in one])
 
 
 def table(found: Sequence[Recommendation], width: int | None = None) -> Iterator[str]:
