@@ -34,6 +34,9 @@ class Optimiser(Protocol):
     def rows(self, name: str, rows: Tensor) -> Tensor:
         """These distinct rows of a parameter, to be differentiated by: (n, width)."""
 
+    def gradients(self) -> list[Tensor]:
+        """Those of what was handed out, in one order, to be changed in place before the step."""
+
     def step(self) -> None:
         """Update what was handed out since the last step."""
 
@@ -97,6 +100,11 @@ class RowAdagrad:
         state.rows = rows
         state.leaf = values.mul_(missed[:, None].to(values.dtype)).requires_grad_()
         return state.leaf
+
+    def gradients(self) -> list[Tensor]:
+        """Those of the rows read since the last step."""
+        leaves = (state.leaf for state in self._states.values())
+        return [leaf.grad for leaf in leaves if leaf is not None and leaf.grad is not None]
 
     @torch.no_grad()
     def step(self) -> None:
