@@ -14,7 +14,7 @@ from tterec.database.connection import Connection, Database
 from tterec.store import locks, registry
 
 READERS = range(1, 41)
-BOOKS = 3000
+BOOKS = 1500
 SETTINGS = "dim = 32\nepochs = 1\nbatch_size = 1024\nuniform_negatives = 32\n"
 LOADED = 200  # rows of each file
 
@@ -39,11 +39,11 @@ class Shop:
             )
             connection.execute(
                 "INSERT INTO tterec.users SELECT u, 'town ' || u % 7, 20 + u % 50"
-                " FROM generate_series(1, 300) u"
+                " FROM generate_series(1, 100) u"
             )
             connection.execute(
                 "INSERT INTO tterec.ratings SELECT u, 1 + (u * 7919 + n * n * 31) %% %s,"
-                " 5 + (u + n) %% 6 FROM generate_series(1, 300) u, generate_series(1, 20) n"
+                " 5 + (u + n) %% 6 FROM generate_series(1, 100) u, generate_series(1, 20) n"
                 " ON CONFLICT DO NOTHING",
                 (BOOKS,),
             )
