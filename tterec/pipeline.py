@@ -83,7 +83,7 @@ def train(
             )
         if promote:
             publishing.promote(database, generation)
-        return registry.info(guard, generation)
+        return publishing.published(database, generation)
 
 
 def example_user(database: Database) -> str:

@@ -55,6 +55,11 @@ class Running:
         self._process.kill()
         self._process.join(30)
 
+    def signal(self, number: int) -> None:
+        """Any other signal, to stop it and let it go on."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     def terminate(self) -> None:
         """`kill`."""
         self._process.terminate()
