@@ -89,10 +89,11 @@ def fine_tune(
             publishing.publish(
                 database, guard, generation, model, data, seed=config.seed, progress=progress
             )
-            learned.inherit_forgotten(guard, generation, _forgotten(known, data))
+            with database.connect() as connection:
+                learned.inherit_forgotten(connection, generation, _forgotten(known, data))
         if promote:
             publishing.promote(database, generation)
-        return FineTuned(registry.info(guard, generation))
+        return FineTuned(publishing.published(database, generation))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def train(
             )
         if promote:
             publishing.promote(database, generation)
-        return registry.info(guard, generation)
+        return publishing.published(database, generation)
 
 
 def assist() -> None:

@@ -11,8 +11,15 @@ from tterec.config import TrainingConfig
 from tterec.database.connection import Connection, Database
 from tterec.errors import TterecError
 from tterec.ranking import exact
-from tterec.records import Interactions, ProgressCallback, TrainedModel, TrainedVectors, ignore
-from tterec.store import generations
+from tterec.records import (
+    GenerationInfo,
+    Interactions,
+    ProgressCallback,
+    TrainedModel,
+    TrainedVectors,
+    ignore,
+)
+from tterec.store import generations, registry
 from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
@@ -83,6 +90,13 @@ def promote(database: Database, generation: int) -> None:
     except KeyboardInterrupt:
         if _give_up(database, generation):
             raise  # otherwise it came too late: the generation is live
+
+
+def published(database: Database, generation: int) -> GenerationInfo:
+    """What became of it. Asked anew: a connection from before the training may be dead by now,
+    and nothing is lost with it."""
+    with database.connect() as connection:
+        return registry.info(connection, generation)
 
 
 def _give_up(database: Database, generation: int) -> bool:

@@ -396,6 +396,16 @@ class Recommender:
         return pd.DataFrame(rows, columns=list(Recommendation.__dataclass_fields__))
 
     def _ask(self, work: Callable[[Connection], T]) -> T:
+        held = self._connection
+        try:
+            return self._asked(work)
+        except errors.ConnectionFailed:
+            if held is None:
+                raise
+        # The connection was an old one: the server may be back, or have ended idle sessions.
+        return self._asked(work)
+
+    def _asked(self, work: Callable[[Connection], T]) -> T:
         with errors_wrapped():
             connection = self._connection
             if connection is None or connection.closed:

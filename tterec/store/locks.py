@@ -161,13 +161,19 @@ def is_building(connection: Connection, generation: int) -> bool:
 
 
 def await_promotion(connection: Connection) -> None:
-    """Wait to be the one transaction that decides which generation is live.
+    """Wait to be the one transaction that decides which generation is live. Raises Busy.
 
-    Every lock that this transaction waits for from here on is given up after
+    Every other lock that this transaction waits for from here on is given up after
     PROMOTION_TIMEOUT, with the driver's LockNotAvailable.
     """
     connection.execute("SELECT set_config('lock_timeout', %s, true)", (PROMOTION_TIMEOUT,))
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PROMOTION,))
+    try:
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PROMOTION,))
+    except pg.LockNotAvailable:
+        raise errors.Busy(
+            "another process is promoting, rolling back or pruning generations of this database, "
+            f"for {PROMOTION_TIMEOUT} by now; try again when it is done"
+        ) from None
 
 
 def in_short_waits(connection: Connection, change: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from psycopg import errors as pg
 
+from tterec import errors
 from tterec.database.connection import Connection
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.store import generations, locks, registry, vector_tables
@@ -50,6 +51,9 @@ def prune(
             continue
         try:
             done = _remove(connection, generation)
+        except errors.Busy:
+            result.left[generation] = "another process is promoting, rolling back or pruning"
+            continue
         except pg.LockNotAvailable:
             result.left[generation] = "its tables are in use"
             continue
