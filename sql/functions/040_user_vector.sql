@@ -1,6 +1,7 @@
 -- A user's interactions, the most telling first: newest, then highest rated, then by id.
 CREATE OR REPLACE FUNCTION tterec.history(user_id bigint, OUT items bigint[], OUT ratings real[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     SELECT
@@ -21,6 +22,7 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.history_of_name(
     name text, OUT items bigint[], OUT ratings real[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     id_type CONSTANT text := tterec.user_id_type();
@@ -69,6 +71,7 @@ CREATE OR REPLACE FUNCTION tterec.embed(
     user_id bigint, items bigint[], ratings real[],
     OUT generation int, OUT ef_search int, OUT vector @extension@.vector, OUT history int)
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE

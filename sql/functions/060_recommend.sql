@@ -49,7 +49,7 @@ AS $$
         user_id, h.items, h.ratings, k, exclude_rated,
         CASE
             WHEN pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
-                max_year, min_ratings) > 0
+                max_year, min_ratings) OPERATOR(pg_catalog.>) 0
             THEN tterec.filters(only_isbns, without_isbns, author, publisher, min_year, max_year,
                 min_ratings)
         END, strategy) r
@@ -73,7 +73,7 @@ AS $$
         tterec.user_id_of(user_id), h.items, h.ratings, k, exclude_rated,
         CASE
             WHEN pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
-                max_year, min_ratings) > 0
+                max_year, min_ratings) OPERATOR(pg_catalog.>) 0
             THEN tterec.filters(only_isbns, without_isbns, author, publisher, min_year, max_year,
                 min_ratings)
         END, strategy) r
