@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from tterec.errors import ConfigError
 
 HOME_VARIABLE = "TTEREC_HOME"
 URL_VARIABLES = ("TTEREC_DATABASE_URL", "DATABASE_URL")
-SECRET_VARIABLES = ("PGPASSWORD", "PGSSLPASSWORD")
+SECRET_VARIABLES = ("PGPASSWORD", "PGSSLPASSWORD", "PGOAUTHCLIENTSECRET")
 PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
 
@@ -34,6 +35,9 @@ class Target:
 
     url: str | None
     origin: str
+
+    def __repr__(self) -> str:  # tracebacks and logs show no password
+        return f"Target({mask_password(self.url or '')!r}, {self.origin!r})"
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -83,7 +87,8 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
     found.append(Setting("home", str(home(environ)), place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
-        value = "***" if name in SECRET_VARIABLES else environ[name]
+        # A URL in PGDATABASE is a mistake, and its password a secret.
+        value = "***" if name in SECRET_VARIABLES else mask_password(environ[name])
         found.append(Setting(name, value, "environment"))
     training = TrainingConfig()
     for field in fields(TrainingConfig):
@@ -105,9 +110,20 @@ def database_target(flag: str | None = None, environ: Mapping[str, str] = os.env
             return Target(_libpq_url(environ[name], name), name)
     named = [name for name in PG_VARIABLES if environ.get(name)]
     if named:
+        if "://" in environ.get("PGDATABASE", ""):  # the server would repeat it, password and all
+            raise ConfigError("PGDATABASE is the name of a database; put the URL in DATABASE_URL")
         return Target("", " ".join(named))
     return Target(None, "default")
 
+
+# What libpq itself takes for a secret.
+_SECRETS = (
+    "password",
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+)
 
 URL_FORM = (
     "write postgresql://user:password@host:5432/database, in the password "
@@ -140,12 +156,24 @@ def _is_misread(rest: str) -> bool:
 
 
 def mask_password(url: str) -> str:
-    """The URL or conninfo with its password replaced by ***, for people and logs."""
-    if re.match(r"[\w+]+://", url):
-        masked = re.sub(r"(?s)(://[^:@/?]*:).*(@)", r"\1***\2", url)
-        return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1***", masked)
-    value = r"'(?:[^'\\]|\\.)*'|(?:\\.|\S)+"
-    return re.sub(rf"(?s)(\b(?:ssl)?password\s*=\s*)(?:{value})", r"\1***", url)
+    """The URL or conninfo with its secrets replaced by ***, for people and logs."""
+    scheme, mark, rest = url.partition("://")
+    if mark and re.fullmatch(r"[\w+]+", scheme):
+        if _is_misread(rest):
+            return f"{scheme}://***"  # where the password ends, nobody can tell
+        place, mark, query = rest.partition("?")
+        place = re.sub(r"^([^:@]*:)[^@]*@", r"\1***@", place)
+        return f"{scheme}://{place}{mark}{re.sub(r'([^&=]+)=([^&]*)', _masked_parameter, query)}"
+    value = r"(?:'(?:[^'\\]|\\.)*'|(?:\\.|[^\s'\\])(?:\\.|[^\s\\])*)?"
+    secret = rf"(?s)(\b(?:{'|'.join(_SECRETS)})\s*=\s*)"
+    if re.fullmatch(rf"(?s)\s*(?:\w+\s*=\s*{value}\s*)*", url):
+        return re.sub(secret + value, r"\1***", url)
+    return re.sub(secret + ".*", r"\1***", url)
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    # libpq decodes the name, too: p%61ssword is one.
+    return f"{found[1]}=***" if unquote(found[1]).strip() in _SECRETS else found[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from tterec.ranking.rules import Rules
 
 T = TypeVar("T")
+
+_MOST_BOOKS = 2**31 - 1
+"""What k is in SQL: an integer."""
 
 
 class Recommender:
@@ -97,7 +101,7 @@ class Recommender:
         best few hundred; see Rules. `strategy`: a simpler method; one by clusters computes them
         where there are none, and tells `progress` so.
         """
-        _check_k(k)
+        k = _checked_k(k)
         self._strategic.prepare(strategy, progress)
 
         def work(connection: Connection) -> list[Recommendation]:
@@ -143,7 +147,7 @@ class Recommender:
         everything is, these are popular books. Values: see `tterec.encoding.known_values`. Raises
         InvalidArgument, naming a feature that is unknown or has a value of another type.
         """
-        _check_k(k)
+        k = _checked_k(k)
         from tterec import cold_start
 
         def work(connection: Connection) -> list[Recommendation]:
@@ -180,7 +184,7 @@ class Recommender:
         Unknown ISBNs are passed over; if all are unknown, these are popular books. A book that
         is named twice counts once, with its higher rating.
         """
-        _check_k(k)
+        k = _checked_k(k)
         given = [None] * len(isbns) if ratings is None else list(ratings)
         if len(given) != len(isbns):
             raise errors.InvalidArgument(
@@ -188,9 +192,9 @@ class Recommender:
                 "pass one rating an isbn, None where there is none"
             )
         for isbn, rating in zip(isbns, given, strict=True):
-            if rating is not None and not 0 <= rating <= 10:
+            if rating is not None and not _is_rating(rating):
                 raise errors.InvalidArgument(
-                    f"rating {rating} of {isbn} is not between 0 and 10; "
+                    f"rating {rating!r:.100} of {isbn} is not between 0 and 10; "
                     "pass None for a book without rating"
                 )
 
@@ -238,7 +242,7 @@ class Recommender:
 
         A book that is newer than the live generation has no vector yet: popular books.
         """
-        _check_k(k)
+        k = _checked_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
             item_id = _item_id(connection, isbn)
@@ -257,7 +261,7 @@ class Recommender:
         self, k: int = 10, *, rules: Rules | None = None, filters: Filters | None = None
     ) -> list[Recommendation]:
         """The k most popular books, by mean rating shrunk where ratings are few."""
-        _check_k(k)
+        k = _checked_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
             model = pgvector.live_model(connection)
@@ -341,7 +345,7 @@ class Recommender:
         batches. The generation, the catalogue and what passes the filters are those of the start,
         histories those of the moment.
         """
-        _check_k(k)
+        k = _checked_k(k)
         self._strategic.prepare(strategy, progress)
         return self._many(
             users, k, ranker, rules, filters=filters, strategy=strategy, progress=progress
@@ -417,9 +421,22 @@ class Recommender:
             return pgvector.in_snapshot(connection, lambda: work(connection))
 
 
-def _check_k(k: int) -> None:
-    if k < 0:
-        raise errors.InvalidArgument(f"k = {k} is negative; ask for 0 or more books")
+def _checked_k(k: int) -> int:
+    """A k that Postgres takes: beyond the catalogue they are all alike."""
+    try:
+        whole = operator.index(k)
+    except TypeError:
+        raise errors.InvalidArgument(f"k = {k!r} is not a whole number") from None
+    if whole < 0:
+        raise errors.InvalidArgument(f"k = {whole} is negative; ask for 0 or more books")
+    return min(whole, _MOST_BOOKS)
+
+
+def _is_rating(rating: float) -> bool:
+    try:
+        return bool(0 <= rating <= 10)
+    except TypeError:
+        return False
 
 
 def _item_id(connection: Connection, isbn: str) -> int:

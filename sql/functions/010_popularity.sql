@@ -5,6 +5,7 @@
 CREATE OR REPLACE FUNCTION tterec.popularity()
 RETURNS TABLE (item_id bigint, interactions int, ratings int, mean_rating real, score real)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 100000 COST 100000
+SET search_path = pg_catalog, pg_temp
 AS $$
     WITH counted AS (
         SELECT i.item_id, count(*) AS interactions, count(i.rating) AS ratings,

@@ -2,6 +2,7 @@
 
 CREATE OR REPLACE FUNCTION tterec.checked_k(k int) RETURNS int
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF k < 0 THEN
@@ -16,6 +17,7 @@ $$;
 -- counts as what it is based on.
 CREATE OR REPLACE FUNCTION tterec.user_id_type() RETURNS name
 LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
     WITH RECURSIVE based AS (
         SELECT a.atttypid AS type
@@ -35,6 +37,7 @@ $$;
 -- text ids, somebody who came after the last training or update.
 CREATE OR REPLACE FUNCTION tterec.user_id_of(name text) RETURNS bigint
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     digits text := btrim(name);

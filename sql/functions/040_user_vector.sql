@@ -1,6 +1,7 @@
 -- A user's interactions, the most telling first: newest, then highest rated, then by id.
 CREATE OR REPLACE FUNCTION tterec.history(user_id bigint, OUT items bigint[], OUT ratings real[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan  -- a plan of its own would take longer than the query
 AS $$
 BEGIN
@@ -22,6 +23,7 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.history_of_name(
     name text, OUT items bigint[], OUT ratings real[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     id_type CONSTANT text := tterec.user_id_type();
@@ -71,6 +73,7 @@ CREATE OR REPLACE FUNCTION tterec.embed(
     OUT generation int, OUT ef_search int, OUT vector @extension@.vector, OUT history int,
     OUT ranker jsonb)
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -6,6 +6,7 @@ CREATE OR REPLACE FUNCTION tterec.heard(
     generation int, ranker jsonb, items bigint[], ratings real[])
 RETURNS @extension@.sparsevec
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     met @extension@.sparsevec;
@@ -34,6 +35,7 @@ CREATE OR REPLACE FUNCTION tterec.ranked(
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
 SET hnsw.iterative_scan = strict_order
 SET hnsw.ef_search = 100
 SET plan_cache_mode = force_generic_plan

@@ -69,6 +69,7 @@ COMMENT ON FUNCTION tterec.score(text, text) IS
 CREATE OR REPLACE FUNCTION tterec.entries(sparse @extension@.sparsevec)
 RETURNS TABLE (place int, value float8)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 100
+SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT split_part(entry, ':', 1)::int, split_part(entry, ':', 2)::real::float8
     FROM string_to_table(btrim(split_part(sparse::text, '/', 1), '{}'), ',') entry

@@ -7,6 +7,7 @@
 CREATE OR REPLACE FUNCTION tterec.weighted_average(
     generation int, items bigint[], ratings real[]) RETURNS @extension@.vector
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     model record;
@@ -45,6 +46,7 @@ CREATE OR REPLACE FUNCTION tterec.popular_nearby(
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -113,6 +115,7 @@ CREATE OR REPLACE FUNCTION tterec.by_strategy(
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     model record;

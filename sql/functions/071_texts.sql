@@ -4,6 +4,7 @@
 -- Without case, with single spaces.
 CREATE OR REPLACE FUNCTION tterec.normalised_text(value text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     folded text := value;
@@ -30,6 +31,7 @@ $$;
 -- CRC-32 of a text's UTF-8 bytes, as zlib has it.
 CREATE OR REPLACE FUNCTION tterec.crc32_of(value text) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- What four bits of input do to the sum: the polynomial 0xEDB88320, reversed.
@@ -51,6 +53,7 @@ $$;
 -- The hash buckets of the first 64 distinct words of a text that is normalised.
 CREATE OR REPLACE FUNCTION tterec.word_buckets(value text, buckets int) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(array_agg(DISTINCT tterec.crc32_of(w.word) % buckets), '{}')
     FROM (

@@ -3,6 +3,7 @@
 -- A value that is not what the feature is: the error for it.
 CREATE OR REPLACE FUNCTION tterec.refuse_value(name text, value jsonb, wanted text) RETURNS void
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RAISE EXCEPTION '% = % is not %; pass %, or null', name, value, wanted, wanted
@@ -15,6 +16,7 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.profile_numbers(name text, kind text, value jsonb, width int)
 RETURNS float8[]
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     type CONSTANT text := coalesce(jsonb_typeof(value), 'null');
@@ -72,6 +74,7 @@ $$;
 -- The distinct texts of a value of a feature that is a text or a list of texts.
 CREATE OR REPLACE FUNCTION tterec.profile_texts(name text, kind text, value jsonb) RETURNS text[]
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     type CONSTANT text := coalesce(jsonb_typeof(value), 'null');
@@ -100,6 +103,7 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.embed_profile(
     profile jsonb, OUT generation int, OUT ef_search int, OUT vector @extension@.vector)
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE

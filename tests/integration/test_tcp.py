@@ -218,3 +218,34 @@ def test_a_refused_connection_is_one_line_with_its_mend_and_without_the_password
         assert len(done.stderr.splitlines()) == 1, done.stderr
         for word in (PASSWORD, secret, "ss:w"):
             assert word not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("config", "show"), ("db", "status"), ("doctor",), ("recommend", "1")]
+)
+def test_no_command_shows_a_password_however_it_is_given(
+    shop: Shop, command: tuple[str, ...]
+) -> None:
+    encoded = quote(PASSWORD, safe="")
+    place = f"{shop.server.host}:{shop.server.port}"
+    wrong = {
+        "DATABASE_URL": f"postgresql://shop:{encoded}x@{place}/d",
+        "TTEREC_DATABASE_URL": f"postgresql://{place}/d?user=shop&p%61ssword={encoded}x",
+    }
+    unreachable = "127.0.0.1:1"
+    given: list[tuple[tuple[str, ...], dict[str, str]]] = [
+        *(((), {name: url}) for name, url in wrong.items()),
+        (("--database-url", f"postgresql://{unreachable}/d?user=shop&password={encoded}"), {}),
+        (("--database-url", f"host=no.such.host.invalid password='{PASSWORD!r}"), {}),
+        (("--database-url", f"postgresql://shop:{PASSWORD}@{place}/d"), {}),  # not encoded
+        ((), shop.by_variables | {"PGPASSWORD": f"{PASSWORD}x"}),
+        ((), shop.by_variables | {"PGPORT": "1"}),
+        ((), shop.by_variables | {"PGDATABASE": shop.url}),
+    ]
+    for flags, environment in given if command[0] in ("config", "db") else given[:2]:
+        done = tterec(*command, *flags, **environment)
+        said = done.stdout + done.stderr
+        assert said
+        for word in (PASSWORD, encoded, "ss:w", "ss%3Aw", "rd'#"):
+            assert word not in said, (flags, environment)
+        assert "Traceback" not in said

@@ -10,9 +10,12 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tterec import config
+from tterec.database.address import Address
+from tterec.database.connection import Database
 from tterec.errors import ConfigError
 
 EVERYTHING = {
@@ -118,6 +121,72 @@ def test_a_conninfos_password_is_masked(password: str) -> None:
 def test_passwords_among_a_urls_parameters_are_masked() -> None:
     masked = config.mask_password("postgresql://h/d?password=one&sslpassword=two&user=u")
     assert masked == "postgresql://h/d?password=***&sslpassword=***&user=u"
+
+
+SECRETS = ("password", "sslpassword", "oauth_client_secret")
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1),
+    st.sampled_from(SECRETS),
+    st.booleans(),
+)
+def test_no_part_of_a_secret_parameter_is_shown(secret: str, name: str, disguised: bool) -> None:
+    secret = f"<{secret}>"  # what no other part of the URL has
+    written = "".join(f"%{ord(letter):02x}" for letter in name) if disguised else name
+    for value in (quote(secret, safe=""), quote(secret, safe="@:/?=' ")):
+        url = f"postgresql://h:5432/d?application_name=a&{written}={value}&connect_timeout=5"
+        shown = config.mask_password(url)
+        assert shown in (
+            f"postgresql://h:5432/d?application_name=a&{written}=***&connect_timeout=5",
+            "postgresql://***",
+        )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:pa?secret@h/d",
+        "postgresql://u:pa/secret@h/d",
+        "postgresql://u:pa?x&password=secret@h/d",
+        "postgresql://h:5432/d?password=p@secret",
+        "postgresql://u@h/d?p%61ssword=secret",
+        "host=h password='p secret",
+        "host=h password=p secret",
+        "host=h password='p' secret=1 secret",
+        "password = secret host=h",
+        "host=h oauth_client_secret=secret",
+        "dbname=d sslpassword='a\\'secret'",
+    ],
+)
+def test_what_libpq_would_misread_shows_no_secret_either(url: str) -> None:
+    assert "secret" not in config.mask_password(url).replace("oauth_client_secret", "")
+
+
+def test_every_parameter_that_libpq_calls_a_secret_is_masked() -> None:
+    for option in pq.Conninfo.get_defaults():
+        if option.dispchar == b"*" or option.keyword.endswith(b"_key"):
+            name = option.keyword.decode()
+            assert config.mask_password(f"{name}=x") == f"{name}=***"
+            assert not option.envvar or option.envvar.decode() in config.SECRET_VARIABLES
+
+
+def test_what_holds_a_password_does_not_show_it_in_a_traceback() -> None:
+    url = "postgresql://u:secret@h/d"
+    for one in (
+        config.Target(url, "DATABASE_URL"),
+        Database(url),
+        Address("127.0.0.1", 5432, "secret"),
+    ):
+        assert "secret" not in repr(one)
+        assert "127.0.0.1" in repr(one) or "u:***@h" in repr(one)
+
+
+def test_a_url_where_a_name_belongs_does_not_show_its_password() -> None:
+    environ = {"PGDATABASE": "postgresql://u:secret@h/d", "PGHOST": "h"}
+    assert "secret" not in repr(config.settings(None, environ))
+    with pytest.raises(ConfigError, match="put the URL in DATABASE_URL"):
+        config.database_target(None, environ)
 
 
 def test_settings_mask_every_secret_and_name_every_origin() -> None:

@@ -54,7 +54,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TterecError as error:
-            click.echo(f"Error: {error}", err=True)
+            from tterec.cli.lists import printable
+
+            # A file's name or a value may hold anything.
+            click.echo(f"Error: {printable(str(error))}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)

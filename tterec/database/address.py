@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ class Address:
 
     host: str
     port: int = PORT
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     def url(self, database: str = DATABASE) -> str:
         """The libpq URL of one of the server's databases."""

@@ -30,6 +30,9 @@ class Database:
     url: str
     origin: str = "given"
 
+    def __repr__(self) -> str:  # tracebacks and logs show no password
+        return f"Database({self.masked!r}, {self.origin!r})"
+
     @classmethod
     def resolve(cls, flag: str | None = None) -> Database:
         """The database meant by flag, environment or default.

@@ -20,6 +20,12 @@ def errors_wrapped() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise translated(error) from error
+    except UnicodeEncodeError as error:
+        # Half a surrogate pair: what a command's argument has for a byte that is no text.
+        part = ascii(error.object[error.start : error.end])
+        raise errors.InvalidArgument(
+            f"{ascii(error.object)[:100]} is no text: it holds {part[:50]}; write it in UTF-8"
+        ) from error
     except Exception as error:
         # SQLAlchemy keeps the driver's error in `orig`; it is not imported for its class alone.
         original = getattr(error, "orig", None)

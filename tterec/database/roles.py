@@ -18,8 +18,12 @@ def reader_exists(connection: Connection) -> bool:
     return row is not None
 
 
-def grant_reader(connection: Connection) -> None:
-    """Create the role where that is permitted, and grant it what exists and what will come."""
+def grant(connection: Connection) -> None:
+    """Grant the readers' role what exists and what will come, and PUBLIC nothing.
+
+    The role is created where that is permitted.
+    """
+    callable_ones = _close_functions(connection)
     if not reader_exists(connection):
         try:
             with connection.transaction():
@@ -35,6 +39,27 @@ def grant_reader(connection: Connection) -> None:
         ALTER DEFAULT PRIVILEGES IN SCHEMA tterec GRANT SELECT ON TABLES TO {READER};
         """
     )
+    if callable_ones:
+        connection.execute(f"GRANT EXECUTE ON FUNCTION {callable_ones} TO {READER}".encode())
+
+
+def _close_functions(connection: Connection) -> str:
+    """Take our functions from PUBLIC, who may call every new one; those that readers may call.
+
+    They are those that run with the caller's rights: one that runs with its owner's writes what
+    the caller may not.
+    """
+    rows = connection.execute(
+        """
+        SELECT oid::regprocedure::text, prosecdef FROM pg_proc
+        WHERE pronamespace = 'tterec'::regnamespace AND prokind = 'f'
+            AND pg_has_role(proowner, 'USAGE')
+        """
+    ).fetchall()
+    if rows:
+        names = ", ".join(name for name, _ in rows)
+        connection.execute(f"REVOKE ALL ON FUNCTION {names} FROM PUBLIC".encode())
+    return ", ".join(name for name, definer in rows if not definer)
 
 
 def missing_reader(connection: Connection) -> str | None:

@@ -96,7 +96,7 @@ def upgrading(database: Database) -> Iterator[Connection]:
         create(connection, "tterec")
         _migrate(outer)
         yield connection
-        roles.grant_reader(connection)
+        roles.grant(connection)
 
 
 def create(connection: Connection, schema: str) -> None:

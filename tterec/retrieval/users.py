@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tterec.database.connection import Connection
+from tterec.errors import InvalidArgument
 from tterec.records import User
 from tterec.retrieval.pgvector import NO_ITEMS, LiveModel, query, vectors_by_id
 
@@ -45,8 +46,20 @@ def user_ids(connection: Connection, users: Sequence[User]) -> list[int | None]:
         known = dict(query(connection, "user_ids", names=names).fetchall())
     else:
         known = {name: int(name) for name in names if _NUMBER.fullmatch(name)}
-    ids = [known.get(user) if isinstance(user, str) else int(user) for user in users]
+    ids = [known.get(user) if isinstance(user, str) else _number(user) for user in users]
     return [i if i is not None and i in _BIGINT else None for i in ids]
+
+
+def _number(user: int) -> int:
+    try:
+        number: int | None = int(user)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != user:  # 36.0 is a number that pandas made of 36
+        raise InvalidArgument(
+            f"user {user!r:.100} is neither an id nor a name; pass an int or a text"
+        )
+    return number
 
 
 def named(users: Sequence[User | UUID]) -> list[User]:

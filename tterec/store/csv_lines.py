@@ -8,12 +8,17 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from tterec import errors
 
 BLOCK_BYTES = 2**18
 MAX_BYTES = 2**20
 """A longer line is no record of a book or a reader; it is cut, so that memory stays bounded."""
+
+BOMB_BYTES, BOMB_RATIO = 2**26, 100
+"""A gzip file that has grown to so many bytes, and so many times its size, is taken for a bomb: the
+Book-Crossing files grow fourfold, and hardly any table grows by more than twenty."""
 
 _GZIP, _ZIP, _UTF16 = b"\x1f\x8b", b"PK\x03\x04", (b"\xff\xfe", b"\xfe\xff")
 # The five bytes that Windows-1252 leaves open are what Latin-1 says, as in browsers.
@@ -32,14 +37,20 @@ class InputFile:
     def __init__(self, raw: io.BufferedReader, name: str, total: int | None) -> None:
         self.name, self.total = name, total
         self._raw = raw
-        start = raw.peek(4)[:4]
+        try:
+            start = raw.peek(4)[:4]
+        except OSError as error:
+            raise errors.LoadError(f"cannot read {name}: {error.strerror}") from error
         if not start:
             raise errors.LoadError(f"{name} is empty; nothing was loaded")
         if start == _ZIP:
             raise errors.LoadError(f"{name} is a zip archive; unpack it and give the files in it")
         if start[:2] in _UTF16:
             raise errors.LoadError(f"{name} is UTF-16; save it as UTF-8 and try again")
-        self._stream = gzip.GzipFile(fileobj=raw) if start[:2] == _GZIP else raw
+        self._counted = _Counted(raw) if start[:2] == _GZIP else None
+        self._stream = (
+            gzip.GzipFile(fileobj=cast(IO[bytes], self._counted)) if self._counted else raw
+        )
         self._position = 0
 
     @property
@@ -58,6 +69,24 @@ class InputFile:
         except OSError as error:
             raise errors.LoadError(f"cannot read {self.name}: {error.strerror}") from error
         self._position += len(block)
+        if self._counted and self._position > max(BOMB_BYTES, BOMB_RATIO * self._counted.bytes):
+            raise errors.LoadError(
+                f"{self.name} grows to more than {BOMB_RATIO} times its size, which no table does; "
+                "if it is one, unpack it with gunzip and load that; nothing was loaded"
+            )
+        return block
+
+
+class _Counted:
+    """What gzip reads from, and how many bytes that were."""
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self.bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._raw.read(size)
+        self.bytes += len(block)
         return block
 
 

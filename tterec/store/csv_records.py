@@ -48,6 +48,8 @@ class _Lines:
         self.start = self.end = 0
         self.odd = False
         """Whether any line so far has a NUL, was cut, or is not in the file's encoding."""
+        self.seeks_header = True
+        """A header that is too long ends the reading: its line may have no end (/dev/zero)."""
         self._cut: dict[int, str] = {}
         self._strays: set[int] = set()
 
@@ -92,7 +94,7 @@ class _Lines:
         self.odd = True
         self._cut[index] = data[:MAX_RAW].decode(errors="replace")
         self._rest = b""
-        while block := self._file.read():
+        while not self.seeks_header and (block := self._file.read()):
             at = block.find(b"\n")
             if at >= 0:
                 self._rest = block[at + 1 :]
@@ -145,6 +147,7 @@ class Records:
                 break
         else:
             raise errors.LoadError(f"{file.name} holds nothing but blank lines; nothing was loaded")
+        self._lines.seeks_header = False
         self.header = read_header(line, kind, file.name)
         self._lines.start = self._lines.end
         self.count = 0

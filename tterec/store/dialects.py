@@ -94,6 +94,11 @@ def simplified(name: str) -> str:
 
 def read_header(line: str, kind: FileKind, file: str) -> Header:
     """Detect the dialect and find the columns. Raises LoadError if it is not a file of `kind`."""
+    if "\r" in line.rstrip("\r\n"):
+        raise errors.LoadError(
+            f"{file} ends its lines with carriage returns alone, or has one in its first line; "
+            "save it with the line ends of Windows or Unix"
+        )
     dialect = detected(line)
     names = [name.strip() for name in split(line, dialect) or [line]]
     found = [simplified(name) for name in names]

@@ -32,6 +32,7 @@ LOCK_TIMEOUT = "30s"
 _LOCK = 0x7474_6C6F_6164  # "ttload"
 _COPY_CHARACTERS = 2**18
 _SHOWN = 100  # characters of a record in a message
+_NAMED = 20  # columns of no use, in a message
 
 
 class _Refused(Exception):
@@ -143,14 +144,19 @@ def load(
             sources.append(_Source(kind, file, rejected_rows, strict, zero_is_a_rating))
         for source in sources:
             if source.records.header.ignored:
-                names = ", ".join(source.records.header.ignored)
-                progress(
-                    Progress(source.file.name, message=f"{source.file.name}: ignoring {names}")
-                )
+                progress(Progress(source.file.name, message=_ignoring(source)))
         connection = stack.enter_context(database.connect())
         require_current(connection)
         _begin(connection)
         return _load(connection, sources, rejected_rows, progress)
+
+
+def _ignoring(source: _Source) -> str:
+    names = source.records.header.ignored
+    shown = ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED:,} more" * (len(names) > _NAMED)
+    )
+    return f"{source.file.name}: ignoring {''.join(c if c.isprintable() else '?' for c in shown)}"
 
 
 def _begin(connection: Connection) -> None:

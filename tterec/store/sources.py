@@ -188,6 +188,7 @@ def example_user(connection: Connection) -> str:
 
 
 INTEGER_TYPES = ("smallint", "integer", "bigint")
+NUMBER_TYPES = (*INTEGER_TYPES, "real", "double precision", "numeric")
 TEXT_TYPES = ("text", "character varying", "character", "uuid")
 
 
@@ -222,7 +223,11 @@ def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed
         item_id = "item_keys.item_id"
         of_item = " JOIN tterec.item_keys ON item_keys.key = s.item_id::text"
     rated_at = "s.rated_at::timestamptz" if "rated_at" in mine else "NULL::timestamptz"
-    rest = f"{item_id} AS item_id, s.rating::real AS rating, {rated_at} AS rated_at"
+    rating = "s.rating::real"
+    if mine["rating"] in NUMBER_TYPES:
+        # Training refuses others, NaN too; one that came later is no reason to recommend nothing.
+        rating = f"CASE WHEN s.rating BETWEEN 0 AND 10 THEN {rating} END"
+    rest = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
     return [  # every part is ours, none is a caller's
         sql.SQL(
             f"CREATE VIEW tterec.{name} AS SELECT {user}, {rest}"
