@@ -104,8 +104,9 @@ class _Precompute:
         touched = self._do(lambda: user_lists.touched(connection, number, changes))
         users = sorted({*out.to_make, *touched})
         self._progress(Progress("make lists", 0, len(users)))
-        for start in range(0, len(users), bulk.users_at_once):
-            part = users[start : start + bulk.users_at_once]
+        at_once = bulk.users_at_once(self._depth(bulk))
+        for start in range(0, len(users), at_once):
+            part = users[start : start + at_once]
             self._make(bulk, change, part)
             self._progress(Progress("make lists", start + len(part), len(users)))
         with locks.making_lists(connection):

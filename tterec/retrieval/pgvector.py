@@ -263,8 +263,14 @@ class PgvectorIndex:
         given = self._given(user_vector, k, excluded)
         rows: list[Any] = []
         if k <= _MOST_BY_INDEX and not (self._among and self._among.few):
-            settings = {"ef_search": self._model.ef_search, "k": k, "excluded": len(excluded)}
-            query(self._connection, "index_settings", **settings, sorted=self._among is None)
+            query(
+                self._connection,
+                "index_settings",
+                ef_search=self._model.ef_search,
+                k=k,
+                excluded=len(excluded),
+                sorted=self._among is None,
+            )
             rows = query(self._connection, "nearest", self._model, **given).fetchall()
             query(self._connection, "sort_again")
         if len(rows) < k:
