@@ -24,6 +24,7 @@ from tterec.store import (
     locks,
     popularity,
     registry,
+    update_log,
     user_updates,
 )
 from tterec.store.batches import Superseded, batch
@@ -192,7 +193,9 @@ def follow(
                 Progress("update", message=f"Generation {number} is no longer live; starting over.")
             )
             continue
-        return replace(done, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        update_log.keep(connection, number, seconds)
+        return replace(done, seconds=seconds)
 
 
 def _bring_up_to_date(

@@ -37,6 +37,8 @@ MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["cold_start"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["strategies"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["bulk_strategies"] = MAY_IMPORT["bulk_lists"] | {"strategies"}
+MAY_IMPORT["probing"] = MAY_IMPORT["assemble"] | {"assemble", "database", "store"}
+MAY_IMPORT["stats"] = MAY_IMPORT["probing"] | {"probing"}
 MAY_IMPORT["clustering"] = LEAVES | {"database", "store", "retrieval", "ranking"}
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
 MAY_IMPORT["fitting"] = LEAVES | {"towers", "ranking", "evaluation"}
@@ -51,7 +53,7 @@ MAY_IMPORT["search_space"] = LEAVES | {"store"}
 MAY_IMPORT["tuning"] = LEAVES | {"database", "store", "fitting", "search_space"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
 MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo", "tuning"}
-MAY_IMPORT["cli"] |= {"updating", "working", "clustering", "cold_start"}
+MAY_IMPORT["cli"] |= {"updating", "working", "clustering", "cold_start", "stats"}
 MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 

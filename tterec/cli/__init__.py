@@ -27,6 +27,7 @@ _COMMANDS = {
     "evaluate": "evaluate",
     "bench-index": "bench_index",
     "models": "models",
+    "stats": "stats",
     "doctor": "doctor",
     "config": "config",
 }
