@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 def command(*, style: str, database_url: str | None) -> None:
     """Show how the live generation is doing: calls, recall, what is stale, sizes, the queue.
 
-    Calls and their times are Postgres' own, where track_functions is on; recall is measured now,
-    on up to 50 users, and compared with what it was at the promotion. Writes nothing; the role
-    tterec_reader may ask, and a replica answers.
+    Calls and their times are Postgres' own, where track_functions is on (one that Postgres writes
+    into the query that calls it, as it does with recommend, counts as what it calls). Recall is
+    measured now, on up to 50 users, and compared with what it was at the promotion. Writes
+    nothing; the role tterec_reader may ask, and a replica answers.
 
     \b
     Examples:
@@ -97,7 +98,7 @@ def _lines(found: Stats) -> Iterator[str]:
         yield f"  count calls from now on: {TRACK}"
 
 
-TRACK = "psql: ALTER DATABASE name SET track_functions = 'all' (a DBA may; new sessions count)"
+TRACK = "psql: ALTER DATABASE name SET track_functions = 'pl' (a superuser may; new sessions count)"
 
 
 def _stale(name: str, stale: Stale) -> str:
