@@ -98,6 +98,7 @@ def bench_index(
         raise InvalidArgument(f"recall = {recall:g} is not above 0 and at most 1")
     for name in indexes:
         choice.Indexes(name)
+    database = database.of("bench-index")
     with errors_wrapped(), database.connect() as connection:
         pgvector.prepare(connection)
         with connection.transaction():

@@ -15,6 +15,8 @@ from tterec.errors import ConfigError
 
 HOME_VARIABLE = "TTEREC_HOME"
 URL_VARIABLES = ("TTEREC_DATABASE_URL", "DATABASE_URL")
+LOG_VARIABLE = "TTEREC_LOG_FORMAT"
+LOG_FORMATS = ("text", "json")
 SECRET_VARIABLES = ("PGPASSWORD", "PGSSLPASSWORD")
 PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
@@ -54,6 +56,14 @@ def cache(environ: Mapping[str, str] = os.environ) -> Path:
     return home(environ) / "cache"
 
 
+def log_format(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """How stderr is written: by flag, else by the environment, else `text`. Raises ConfigError."""
+    named = flag or environ.get(LOG_VARIABLE) or LOG_FORMATS[0]
+    if named not in LOG_FORMATS:
+        raise ConfigError(f"{LOG_VARIABLE} {named!r} is unknown; write {' or '.join(LOG_FORMATS)}")
+    return named
+
+
 def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> list[Setting]:
     """Every setting as it stands: the database, the home, and what training would start from."""
     try:
@@ -64,6 +74,8 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
         found = [Setting("database", f"unusable: {error}", "see the value")]
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
     found.append(Setting("home", str(home(environ)), place))
+    place = LOG_VARIABLE if environ.get(LOG_VARIABLE) else "default"
+    found.append(Setting("log format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
         value = "***" if name in SECRET_VARIABLES else environ[name]
         found.append(Setting(name, value, "environment"))

@@ -19,6 +19,7 @@ from tterec.records import (
     TrainedModel,
     ignore,
 )
+from tterec.timings import timed
 
 REFIT_SHARE = 0.01
 """Of the interactions; fewer held out teach less than a second fit costs: a minute on all of
@@ -41,7 +42,8 @@ def fit(
     from tterec import towers  # two seconds
 
     config = config or TrainingConfig()
-    model = towers.train(interactions, users, items, config, progress)
+    with timed(progress, "train towers"):
+        model = towers.train(interactions, users, items, config, progress)
     return with_ranker(model, interactions, items, progress) if config.ranker else model
 
 
@@ -56,13 +58,23 @@ def with_ranker(
     The mixture is chosen without these. Then the weights are fitted to all `interactions`, unless
     what they would add is little.
     """
+    if model.validation is None:
+        return model
+    with timed(progress, "second stage"):
+        return _with_ranker(model, model.validation, interactions, items, progress)
+
+
+def _with_ranker(
+    model: TrainedModel,
+    validation: Interactions,
+    interactions: Interactions,
+    items: FeatureTable,
+    progress: ProgressCallback,
+) -> TrainedModel:
     from tterec.ranking import mixture, second_stage
     from tterec.ranking.traits import traits_of
 
-    validation, item_ids = model.validation, model.vectors.item_ids
-    if validation is None:
-        return model
-
+    item_ids = model.vectors.item_ids
     rest = _without(interactions, validation)
     evidence = second_stage.fit_evidence(rest, item_ids, progress)
     traits = traits_of(items)

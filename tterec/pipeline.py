@@ -15,6 +15,8 @@ from tterec.store import generations, kinds, live_views, locks, pruning, reading
 from tterec.store import load as loading
 from tterec.store.load_summary import LoadSummary
 from tterec.store.pruning import Pruned
+from tterec.store.stages import showing, stage
+from tterec.timings import Timings, timed
 
 if TYPE_CHECKING:
     from tterec.towers import Towers
@@ -40,7 +42,7 @@ def load(
 ) -> LoadSummary:
     """Load CSV files in one transaction; see `tterec.store.load.load`."""
     return loading.load(
-        database,
+        database.of("load"),
         users=users,
         books=books,
         ratings=ratings,
@@ -67,6 +69,7 @@ def train(
     trains on this database, SourceError, TrainingError.
     """
     config = config or TrainingConfig()
+    database, progress = database.of("train"), Timings(progress)
     with database.connect(autocommit=True) as guard:  # holds the locks from end to end
         schema.require_current(guard)
         locks.hold_training(guard)
@@ -75,14 +78,18 @@ def train(
         last = registry.last_kinds(guard)
         if last is not None and not accept_new_types:
             kinds.check_kinds(reading.kinds_of(columns), last[1], last[0])
-        data = reading.read_sources(guard, queries, progress, columns)
+        with stage(guard, "read sources", progress):
+            data = reading.read_sources(guard, queries, progress, columns)
         with publishing.building(database, guard, config, queries, data) as generation:
-            model = fitting.fit(data.interactions, data.users, data.items, config, progress)
+            with showing(guard, "fit"):
+                model = fitting.fit(data.interactions, data.users, data.items, config, progress)
             publishing.publish(
                 database, guard, generation, model, data, seed=config.seed, progress=progress
             )
         if promote:
-            publishing.promote(database, generation)
+            with timed(progress, "promote"):
+                publishing.promote(database, generation)
+        generations.keep_stages(guard, generation, progress.seconds)
         return registry.info(guard, generation)
 
 

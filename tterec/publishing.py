@@ -16,6 +16,7 @@ from tterec.store import generations
 from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
+from tterec.store.stages import showing
 
 # A share of users' lists is known to a percent or so; each asks the index once per ef_search.
 _PROBED_USERS = 150
@@ -73,7 +74,10 @@ def publish(
 def promote(database: Database, generation: int) -> None:
     """Make the generation live. If that is refused, it stays ready, and the error says so."""
     try:
-        with database.connect(autocommit=True) as connection:
+        with (
+            database.connect(autocommit=True) as connection,
+            showing(connection, "promote"),
+        ):
             generations.promote(connection, generation)
     except TterecError as error:  # hours of training are not thrown away for a lock
         raise type(error)(

@@ -84,7 +84,7 @@ def stats(database: Database, progress: ProgressCallback = ignore) -> Stats:
 
     What this role may not read is left out, and said. Works on a replica. Raises SchemaOutdated.
     """
-    with errors_wrapped(), database.connect() as connection:
+    with errors_wrapped(), database.of("stats").connect() as connection:
         pgvector.prepare(connection)
         return pgvector.in_snapshot(connection, lambda: _stats(connection, progress))
 

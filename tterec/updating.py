@@ -29,6 +29,7 @@ from tterec.store import (
 )
 from tterec.store.batches import Superseded, batch
 from tterec.store.item_updates import Counts
+from tterec.store.stages import stage
 from tterec.store.state_tables import Traits
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def update(database: Database, progress: ProgressCallback = ignore) -> Updated:
     the next one goes on from there. Raises NoActiveModel, SourceError, and Busy while another
     update runs.
     """
-    with database.connect(autocommit=True) as connection:
+    with database.of("update").connect(autocommit=True) as connection:
         schema.require_current(connection)
         locks.hold_update(connection)
         return follow(connection, progress)
@@ -215,20 +216,23 @@ def _bring_up_to_date(
             progress(Progress(f"update {stage}", start + len(part), len(ids)))
             yield done
 
-    progress(Progress("compare items"))
-    changed = differences.changed_items(connection, number, generation.live)
-    items = sum(batches("items", changed, generation.refresh_items), Counts())
-    recounted = popularity.changed(connection, number)
-    deque(batches("popularity", recounted, generation.recount), maxlen=0)
-    # The mean of all ratings, towards which every score is drawn, has moved with those.
-    drifted = popularity.drifted(connection, number)
-    deque(batches("popularity", drifted, generation.recount), maxlen=0)
-    progress(Progress("compare users"))
-    user_updates.drop_keys(connection, generation.live)
-    unknown = user_updates.orphaned_keys(connection, generation.live)
-    changed = differences.changed_users(connection, number, generation.live)
-    changed = sorted({*changed, *unknown})
-    users = sum(batches("users", changed, generation.refresh_users), Counts())
+    with stage(connection, "compare items", progress):
+        changed = differences.changed_items(connection, number, generation.live)
+    with stage(connection, "update items", progress):
+        items = sum(batches("items", changed, generation.refresh_items), Counts())
+    with stage(connection, "count popularity", progress):
+        recounted = popularity.changed(connection, number)
+        deque(batches("popularity", recounted, generation.recount), maxlen=0)
+        # The mean of all ratings, towards which every score is drawn, has moved with those.
+        drifted = popularity.drifted(connection, number)
+        deque(batches("popularity", drifted, generation.recount), maxlen=0)
+    with stage(connection, "compare users", progress):
+        user_updates.drop_keys(connection, generation.live)
+        unknown = user_updates.orphaned_keys(connection, generation.live)
+        changed = differences.changed_users(connection, number, generation.live)
+        changed = sorted({*changed, *unknown})
+    with stage(connection, "update users", progress):
+        users = sum(batches("users", changed, generation.refresh_users), Counts())
     change_queue.remove(connection, queued)
     return Updated(number, items, users, len(recounted), 0.0)
 

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "tterec"
 
-LEAVES = {"errors", "config", "records", "filters", "encoding"}
+LEAVES = {"errors", "config", "records", "filters", "encoding", "timings"}
 # Which rooms a room may import, besides itself and `tterec` for its version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "records"},
     "filters": {"errors"},
     "encoding": {"errors", "records"},
+    "timings": {"records"},
     "database": LEAVES,
     "store": LEAVES | {"database"},
     "retrieval": LEAVES | {"database", "store"},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tterec.cli import logs
 from tterec.cli.columns import in_columns
 from tterec.cli.evaluate import MODEL_NAMES
 from tterec.cli.options import database_option
@@ -58,7 +59,7 @@ def list_(format_: str, database_url: str | None) -> None:
     elif found:
         click.echo(in_columns([_HEAD, *map(_row, found)]))
     else:
-        click.echo("There is no generation yet; run: tterec train", err=True)
+        logs.say("There is no generation yet; run: tterec train")
 
 
 _HEAD = (
@@ -215,6 +216,6 @@ def prune(database_url: str | None) -> None:
         if which:
             click.echo(f"{what} generation {', '.join(map(str, which))}.")
     for generation, reason in done.left.items():
-        click.echo(f"Left generation {generation}: {reason}; prune again later.", err=True)
+        logs.say(f"Left generation {generation}: {reason}; prune again later.")
     if not (done.pruned or done.cleared or done.left):
         click.echo("Nothing to prune.")

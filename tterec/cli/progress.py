@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
+from tterec.cli import logs
 from tterec.records import Progress, ProgressCallback
+from tterec.timings import Timings
+
+# Nobody asks where the time went of what takes less.
+_A_WHILE = 10.0
 
 
 @contextmanager
@@ -16,9 +20,23 @@ def progress_on_stderr() -> Iterator[ProgressCallback]:
     """A callback that shows progress while the block runs.
 
     On a terminal each stage has a bar with done/total and the time left, and messages scroll by
-    above it; the bar goes when the block ends. Elsewhere only the messages are written.
+    above it; the bar goes when the block ends. Elsewhere only the messages are written, and with
+    `--log-format json` events. What took longer than a while ends with what its stages took.
     """
-    if sys.stderr.isatty():
+    began = time.monotonic()
+    with _shown() as callback:
+        timings = Timings(callback)
+        yield timings
+    seconds = time.monotonic() - began
+    if seconds >= _A_WHILE and len(timings.seconds) > 1 and not logs.is_json():
+        logs.say(f"{seconds:,.1f} s: {timings}")
+
+
+@contextmanager
+def _shown() -> Iterator[ProgressCallback]:
+    if logs.is_json():
+        yield logs.ProgressEvents()
+    elif sys.stderr.isatty():
         with _bars() as callback:
             yield callback
     else:
@@ -27,7 +45,7 @@ def progress_on_stderr() -> Iterator[ProgressCallback]:
 
 def _write_message(progress: Progress) -> None:
     if progress.message is not None:
-        click.echo(progress.message, err=True)
+        logs.say(progress.message)
 
 
 @contextmanager
@@ -54,6 +72,8 @@ def _bars() -> Iterator[ProgressCallback]:
     tasks: dict[str, rich_progress.TaskID] = {}
 
     def show(progress: Progress) -> None:
+        if progress.seconds is not None:
+            return
         if progress.message is not None:
             bars.console.print(progress.message, markup=False, highlight=False, soft_wrap=True)
         if progress.message is None or progress.total is not None:
