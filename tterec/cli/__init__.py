@@ -55,6 +55,14 @@ class _Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        below = rest[:1] if isinstance(command, click.Group) and rest[:1] != ["--help"] else []
+        logs.of_command(" ".join([name or "", *below]))
+        return name, command, rest
+
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         given = logs.option_first(sys.argv[1:] if args is None else args)
         try:
@@ -101,9 +109,7 @@ def _wrong_usage_logged() -> Iterator[None]:
     except click.ClickException as error:
         if not logs.is_json():
             raise
-        context = getattr(error, "ctx", None)
-        command = None if context is None else logs.command_of(context)
-        logs.error(error.format_message(), error.exit_code, command=command)
+        logs.error(error.format_message(), error.exit_code)
         sys.exit(error.exit_code)
 
 

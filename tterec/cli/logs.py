@@ -43,6 +43,13 @@ def error(
     _LOGGER.error("%s", message, exc_info=exception, extra={"facts": facts})
 
 
+def of_command(name: str) -> None:
+    """What is logged from now on is of this command: `models prune`."""
+    for handler in _LOGGER.handlers:
+        if isinstance(handler, _Json):
+            handler.command = name
+
+
 def is_json() -> bool:
     """Whether programs read along: then there are no bars, and no colours."""
     return any(isinstance(handler, _Json) for handler in _LOGGER.handlers)
@@ -104,7 +111,7 @@ class _Json(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._command: str | None = None
+        self.command: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         import json
@@ -113,7 +120,7 @@ class _Json(logging.Handler):
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "command": facts.pop("command", None) or self._name(),
+            "command": self.command,
             "event": facts.pop("event", "error" if record.levelno >= logging.ERROR else "message"),
         }
         if message := record.getMessage():
@@ -124,22 +131,6 @@ class _Json(logging.Handler):
             facts["logger"] = record.name
         facts = {name: fact for name, fact in facts.items() if fact is not None}
         click.echo(json.dumps(line | facts, default=str, ensure_ascii=False), err=True)
-
-    def _name(self) -> str | None:
-        """`models prune`; also of a thread, which has no context of its own."""
-        context = click.get_current_context(silent=True)
-        if context is not None and context.parent is not None:
-            self._command = command_of(context)
-        return self._command
-
-
-def command_of(context: click.Context) -> str | None:
-    """The words that call a context's command, without `tterec`."""
-    names: list[str] = []
-    while context.parent is not None:
-        names.append(context.info_name or "")
-        context = context.parent
-    return " ".join(reversed(names)) or None
 
 
 class ProgressEvents:

@@ -13,6 +13,7 @@ from tterec.cli.filters import filters_options
 from tterec.cli.options import database_option, index_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.rules import rules_options
+from tterec.cli.stopping import stops
 from tterec.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def command(
     from tterec.recommender import Recommender
 
     with (
-        Recommender(Database.resolve(database_url), index=index) as recommender,
+        Recommender(Database.resolve(database_url).of("recommend"), index=index) as recommender,
         lists.output(output) as out,
     ):
         if profile:
@@ -121,7 +122,8 @@ def command(
             )
             return
         if user is None:
-            with progress_on_stderr() as progress:
+            left = None if output is None else f"{output} was not written"
+            with stops(left), progress_on_stderr() as progress:
                 found = recommender.recommend_many(
                     users,
                     k,
