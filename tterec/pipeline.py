@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def upgrade(database: Database) -> None:
     """Bring the schema, the source views and the SQL functions to this version, or nothing."""
-    with schema.upgrading(database) as connection:
+    with schema.upgrading(database.of("db upgrade")) as connection:
         sources.install(connection)
         functions.apply(connection)
         live_views.install(connection)
@@ -128,20 +128,20 @@ def models_show(database: Database, generation: int) -> dict[str, Any]:
 
 def models_promote(database: Database, generation: int) -> None:
     """Make a ready generation the live one. Raises UnknownGeneration, Busy."""
-    with database.connect(autocommit=True) as connection:
+    with database.of("models promote").connect(autocommit=True) as connection:
         schema.require_current(connection)
         generations.promote(connection, generation)
 
 
 def models_rollback(database: Database) -> int:
     """Make the previous generation live again; its number. Raises UnknownGeneration, Busy."""
-    with database.connect(autocommit=True) as connection:
+    with database.of("models rollback").connect(autocommit=True) as connection:
         schema.require_current(connection)
         return generations.rollback(connection)
 
 
 def models_prune(database: Database, progress: ProgressCallback = ignore) -> Pruned:
     """Drop all generations but the live and the previous one; see `tterec.store.pruning`."""
-    with database.connect(autocommit=True) as connection:
+    with database.of("models prune").connect(autocommit=True) as connection:
         schema.require_current(connection)
         return pruning.prune(connection, progress=progress)

@@ -125,8 +125,8 @@ def _queue(connection: Connection) -> Iterator[Finding]:
     waiting = "1 change waits" if rows == 1 else f"{rows:,} changes wait"
     yield Finding(
         False,
-        f"{waiting} in the queue, the oldest for {seconds / 3600:,.0f} hours, and no worker listens:"
-        " new books are in no list",
+        f"{waiting} in the queue, the oldest for {seconds / 3600:,.0f} hours, and no worker "
+        "listens: new books are in no list",
         "tterec worker, or from time to time: tterec update",
     )
 
