@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import assemble
+from tterec import probing
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
@@ -17,7 +18,6 @@ from tterec.errors import EvaluationError, InvalidArgument, NoActiveModel, Ttere
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.retrieval import choice, pgvector
-from tterec.retrieval import users as user_rows
 from tterec.retrieval.base import CandidateIndex
 from tterec.retrieval.matrix import MatrixIndex
 from tterec.retrieval.pgvector import LiveModel
@@ -28,7 +28,6 @@ from tterec.store.recall import Probe
 EF_SEARCH = (20, 40, 80, 160, 320, 640)
 NPROBE = (1, 2, 4, 8, 16, 32, 64, 128)
 _WARM = 5
-_USERS_A_BATCH = 256
 # Scores have six decimals; what scores the same is as good.
 _TIE = 1.5e-6
 
@@ -99,6 +98,7 @@ def bench_index(
         raise InvalidArgument(f"recall = {recall:g} is not above 0 and at most 1")
     for name in indexes:
         choice.Indexes(name)
+    database = database.of("bench-index")
     with errors_wrapped(), database.connect() as connection:
         pgvector.prepare(connection)
         with connection.transaction():
@@ -231,25 +231,8 @@ def _probes(
     connection: Connection, model: LiveModel, users: int, seed: int, progress: ProgressCallback
 ) -> list[Probe]:
     """At most so many users with a history, with their vectors and all that they have met."""
-    everybody = user_rows.all_users(connection)
-    drawn = np.random.default_rng(seed).permutation(len(everybody)).tolist()
     probes: list[Probe] = []
-    for start in range(0, len(drawn), _USERS_A_BATCH):
-        names = [everybody[place] for place in drawn[start : start + _USERS_A_BATCH]]
-        ids = [i for i in user_rows.user_ids(connection, names) if i is not None]
-        histories = user_rows.histories(connection, ids)
-        profiles = user_rows.profiles(connection, model, [*histories])
-        for user, history in histories.items():
-            items = history.item_ids[: model.max_history]
-            found = pgvector.history_vectors(connection, model, items)
-            known = [place for place, item in enumerate(items.tolist()) if item in found]
-            vectors = np.array([found[items[place]] for place in known]).reshape(-1, model.dim)
-            vector, source = assemble.embed(
-                model, profiles.get(user), vectors, history.ratings[known]
-            )
-            if vector is not None and source == "history":
-                probes.append(Probe(vector, history.item_ids))
-                progress(Progress("users", len(probes), users))
-                if len(probes) == users:
-                    return probes
+    for probe in islice(probing.drawn(connection, model, seed), users):
+        probes.append(probe)
+        progress(Progress("users", len(probes), users))
     return probes

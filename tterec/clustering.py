@@ -11,6 +11,7 @@ from tterec.retrieval import clusters as cluster_rows
 from tterec.retrieval import pgvector
 from tterec.retrieval.pgvector import LiveModel
 from tterec.store import clusters as store
+from tterec.store.stages import stage
 
 Memory = dict[tuple[int, ClusterMethod], Clusters]
 """Clusters that could not be stored, by generation and method."""
@@ -27,8 +28,12 @@ def cluster(
     `clusters`: how many; None: as the elbow says. Raises NoActiveModel, InvalidArgument, and
     TterecError without scikit-learn.
     """
+    database = database.of("cluster")
     model, found = _fitted(database, method, clusters, progress)
-    with database.connect(autocommit=True) as connection:
+    with (
+        database.connect(autocommit=True) as connection,
+        stage(connection, "store", progress),
+    ):
         store.keep(connection, model.generation, found)
     return model.generation, found
 
@@ -104,8 +109,12 @@ def _fit(
     progress: ProgressCallback,
 ) -> Clusters:
     _require_fitting()
-    items = pgvector.catalogue(connection, model)
-    return fitting.fit_clusters(items.item_ids, items.vectors, method, clusters, progress=progress)
+    with stage(connection, "read vectors", progress):
+        items = pgvector.catalogue(connection, model)
+    with stage(connection, "fit", progress):
+        return fitting.fit_clusters(
+            items.item_ids, items.vectors, method, clusters, progress=progress
+        )
 
 
 def _require_fitting() -> None:

@@ -16,6 +16,8 @@ from tterec.errors import ConfigError
 
 HOME_VARIABLE = "TTEREC_HOME"
 URL_VARIABLES = ("TTEREC_DATABASE_URL", "DATABASE_URL")
+LOG_VARIABLE = "TTEREC_LOG_FORMAT"
+LOG_FORMATS = ("text", "json")
 SECRET_VARIABLES = ("PGPASSWORD", "PGSSLPASSWORD", "PGOAUTHCLIENTSECRET")
 PG_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
@@ -76,6 +78,14 @@ def torchrun_ranks(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
     return int(given[0]), int(given[1])
 
 
+def log_format(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """How stderr is written: by flag, else by the environment, else `text`. Raises ConfigError."""
+    named = flag or environ.get(LOG_VARIABLE) or LOG_FORMATS[0]
+    if named not in LOG_FORMATS:
+        raise ConfigError(f"{LOG_VARIABLE} {named!r} is unknown; write {' or '.join(LOG_FORMATS)}")
+    return named
+
+
 def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> list[Setting]:
     """Every setting as it stands: the database, the home, and what training would start from."""
     try:
@@ -86,6 +96,8 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
         found = [Setting("database", f"unusable: {error}", "see the value")]
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
     found.append(Setting("home", str(home(environ)), place))
+    place = LOG_VARIABLE if environ.get(LOG_VARIABLE) else "default"
+    found.append(Setting("log format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
         # A URL in PGDATABASE is a mistake, and its password a secret.
         value = "***" if name in SECRET_VARIABLES else mask_password(environ[name])

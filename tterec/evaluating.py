@@ -14,6 +14,7 @@ from tterec.judging import Protocol, Report, judge
 from tterec.records import ProgressCallback, ignore
 from tterec.store import evaluations, reading, registry, sources
 from tterec.store.sources import Queries
+from tterec.store.stages import stage
 
 # Settings that make the same model, sooner or later.
 _HARMLESS = {"threads", "device"}
@@ -42,11 +43,13 @@ def evaluate(
     """
     protocol = protocol or Protocol()
     config = config or live_settings(database)
+    database = database.of("evaluate")
     with database.connect(autocommit=True) as connection:
         schema.require_current(connection)
         queries = sources.chosen(connection, {})
         live = registry.live(connection)
-        data = reading.read_sources(connection, queries, progress)
+        with stage(connection, "read sources", progress):
+            data = reading.read_sources(connection, queries, progress)
     report = judge(data.interactions, data.users, data.items, config, protocol, progress=progress)
     return _store(database, report, config, queries, live)
 

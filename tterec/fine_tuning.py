@@ -17,6 +17,8 @@ from tterec.store import kinds, learned, locks, reading, registry, sources
 from tterec.store.learned import Learned
 from tterec.store.reading import TrainingData
 from tterec.store.registry import StoredTowers
+from tterec.store.stages import stage
+from tterec.timings import Timings, timed
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def fine_tune(
     towers do. Whatever goes wrong, the live generation stays as it is. Raises NoActiveModel, Busy
     while another process trains on this database, SourceError, TrainingError.
     """
+    database, progress = database.of("update --fine-tune"), Timings(progress)
     with database.connect(autocommit=True) as guard:  # holds the locks from end to end
         schema.require_current(guard)
         locks.hold_training(guard)
@@ -56,7 +59,8 @@ def fine_tune(
         kinds.check_kinds(
             reading.kinds_of(columns), (registry.last_kinds(guard) or (0, {}))[1], live
         )
-        data = reading.read_sources(guard, queries, progress, columns)
+        with stage(guard, "read sources", progress):
+            data = reading.read_sources(guard, queries, progress, columns)
 
         from tterec import towers  # two seconds
 
@@ -67,17 +71,18 @@ def fine_tune(
                 registry.info(guard, live),
                 f"there is nothing new to learn in {len(data.interactions):,} interactions",
             )
-        model = towers.fine_tune(
-            start,
-            data.interactions,
-            news.certain,
-            data.users,
-            data.items,
-            config=config,
-            held_out=_among(data.interactions, learned.held_out(guard, live)),
-            replay=None if news.told else np.inf,
-            progress=progress,
-        )
+        with stage(guard, "train towers", progress):
+            model = towers.fine_tune(
+                start,
+                data.interactions,
+                news.certain,
+                data.users,
+                data.items,
+                config=config,
+                held_out=_among(data.interactions, learned.held_out(guard, live)),
+                replay=None if news.told else np.inf,
+                progress=progress,
+            )
         if model.metrics["best_epoch"] == 0:
             return FineTuned(registry.info(guard, live), _no_better(model, live))
         if config.ranker:
@@ -92,8 +97,9 @@ def fine_tune(
             with database.connect() as connection:
                 learned.inherit_forgotten(connection, generation, _forgotten(known, data))
         if promote:
-            publishing.promote(database, generation)
-        return FineTuned(publishing.published(database, generation))
+            with timed(progress, "promote"):
+                publishing.promote(database, generation)
+        return FineTuned(publishing.published(database, generation, progress.seconds))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from tterec.records import (
     TrainedModel,
     ignore,
 )
+from tterec.timings import timed
 
 if TYPE_CHECKING:
     from tterec.towers.distributed import Group
@@ -50,11 +51,12 @@ def fit(
     from tterec import towers  # two seconds
 
     config = config or TrainingConfig()
-    model = (
-        towers.train(interactions, users, items, config, progress)
-        if group is None
-        else towers.train(interactions, users, items, config, progress, ranks=group)
-    )
+    with timed(progress, "train towers"):
+        model = (
+            towers.train(interactions, users, items, config, progress)
+            if group is None
+            else towers.train(interactions, users, items, config, progress, ranks=group)
+        )
     return with_ranker(model, interactions, items, progress) if config.ranker else model
 
 
@@ -92,13 +94,23 @@ def with_ranker(
     The mixture is chosen without these. Then the weights are fitted to all `interactions`, unless
     what they would add is little.
     """
+    if model.validation is None:
+        return model
+    with timed(progress, "second stage"):
+        return _with_ranker(model, model.validation, interactions, items, progress)
+
+
+def _with_ranker(
+    model: TrainedModel,
+    validation: Interactions,
+    interactions: Interactions,
+    items: FeatureTable,
+    progress: ProgressCallback,
+) -> TrainedModel:
     from tterec.ranking import mixture, second_stage
     from tterec.ranking.traits import traits_of
 
-    validation, item_ids = model.validation, model.vectors.item_ids
-    if validation is None:
-        return model
-
+    item_ids = model.vectors.item_ids
     rest = _without(interactions, validation)
     evidence = second_stage.fit_evidence(rest, item_ids, progress)
     traits = traits_of(items)

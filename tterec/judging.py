@@ -40,6 +40,7 @@ from tterec.records import (
     TrainedVectors,
     ignore,
 )
+from tterec.timings import timed
 
 OURS, TOWERS = "tterec", "towers"
 BASELINES = ("item_knn", "popularity")
@@ -147,14 +148,15 @@ def judge(
     popular = baselines.popularity(training, items.ids)
     catalogue = Catalogue(items.ids, popular, len(np.unique(training.user_ids)))
     mine = select(known, np.isin(known.user_ids, judges))
-    progress(Progress("item-kNN"))
-    rankers = _rankers(model, training, mine, catalogue, protocol.k)
+    with timed(progress, "item-kNN"):
+        rankers = _rankers(model, training, mine, catalogue, protocol.k)
     left_out = None
     if protocol.split == "unseen-users":
         rankers |= _simple_rankers(model.vectors, catalogue, protocol.k, config.seed, progress)
         if "cluster_kmeans" not in rankers:
             left_out = f"cluster_kmeans and cluster_gmm: {clusters.MISSING}"
-    lists = _lists(rankers, judges, mine, items.ids, progress)
+    with timed(progress, "rank"):
+        lists = _lists(rankers, judges, mine, items.ids, progress)
     judged = {
         name: judge_lists(ranked, relevant, protocol.k, catalogue) for name, ranked in lists.items()
     }
@@ -162,9 +164,9 @@ def judge(
         _judge_predictions(judged, model, known, judges, test)
     met = np.diff(met_by(known, judges, items.ids).offsets)
     groups = user_groups(met)
-    progress(Progress("bootstrap"))
-    comparison = Comparison(judged, groups, config.seed)
-    models = {name: comparison.figures(name) for name in judged}
+    with timed(progress, "bootstrap"):
+        comparison = Comparison(judged, groups, config.seed)
+        models = {name: comparison.figures(name) for name in judged}
     best = max(BASELINES, key=lambda name: comparison.value(name, "ndcg"))
     return Report(
         split=protocol.split,

@@ -15,6 +15,8 @@ from tterec.store import generations, kinds, live_views, locks, pruning, reading
 from tterec.store import load as loading
 from tterec.store.load_summary import LoadSummary
 from tterec.store.pruning import Pruned
+from tterec.store.stages import showing, stage
+from tterec.timings import Timings, timed
 
 if TYPE_CHECKING:
     from tterec.towers import Towers
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 def upgrade(database: Database) -> None:
     """Bring the schema, the source views and the SQL functions to this version, or nothing."""
-    with schema.upgrading(database) as connection:
+    with schema.upgrading(database.of("db upgrade")) as connection:
         sources.install(connection)
         functions.apply(connection)
         live_views.install(connection)
@@ -40,7 +42,7 @@ def load(
 ) -> LoadSummary:
     """Load CSV files in one transaction; see `tterec.store.load.load`."""
     return loading.load(
-        database,
+        database.of("load"),
         users=users,
         books=books,
         ratings=ratings,
@@ -68,6 +70,7 @@ def train(
     others call `assist`.
     """
     config = config or TrainingConfig()
+    database, progress = database.of("train"), Timings(progress)
     with (
         fitting.together() as group,
         database.connect(autocommit=True) as guard,  # holds the locks from end to end
@@ -79,17 +82,20 @@ def train(
         last = registry.last_kinds(guard)
         if last is not None and not accept_new_types:
             kinds.check_kinds(reading.kinds_of(columns), last[1], last[0])
-        data = reading.read_sources(guard, queries, progress, columns)
+        with stage(guard, "read sources", progress):
+            data = reading.read_sources(guard, queries, progress, columns)
         with publishing.building(database, guard, config, queries, data) as generation:
-            model = fitting.fit(
-                data.interactions, data.users, data.items, config, progress, group=group
-            )
+            with showing(guard, "fit"):
+                model = fitting.fit(
+                    data.interactions, data.users, data.items, config, progress, group=group
+                )
             publishing.publish(
                 database, guard, generation, model, data, seed=config.seed, progress=progress
             )
         if promote:
-            publishing.promote(database, generation)
-        return publishing.published(database, generation)
+            with timed(progress, "promote"):
+                publishing.promote(database, generation)
+        return publishing.published(database, generation, progress.seconds)
 
 
 def assist() -> None:
@@ -132,20 +138,20 @@ def models_show(database: Database, generation: int) -> dict[str, Any]:
 
 def models_promote(database: Database, generation: int) -> None:
     """Make a ready generation the live one. Raises UnknownGeneration, Busy."""
-    with database.connect(autocommit=True) as connection:
+    with database.of("models promote").connect(autocommit=True) as connection:
         schema.require_current(connection)
         generations.promote(connection, generation)
 
 
 def models_rollback(database: Database) -> int:
     """Make the previous generation live again; its number. Raises UnknownGeneration, Busy."""
-    with database.connect(autocommit=True) as connection:
+    with database.of("models rollback").connect(autocommit=True) as connection:
         schema.require_current(connection)
         return generations.rollback(connection)
 
 
 def models_prune(database: Database, progress: ProgressCallback = ignore) -> Pruned:
     """Drop all generations but the live and the previous one; see `tterec.store.pruning`."""
-    with database.connect(autocommit=True) as connection:
+    with database.of("models prune").connect(autocommit=True) as connection:
         schema.require_current(connection)
         return pruning.prune(connection, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -23,6 +23,7 @@ from tterec.store import generations, registry
 from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
+from tterec.store.stages import showing
 
 # A share of users' lists is known to a percent or so; each asks the index once per ef_search.
 _PROBED_USERS = 150
@@ -80,7 +81,10 @@ def publish(
 def promote(database: Database, generation: int) -> None:
     """Make the generation live. If that is refused, it stays ready, and the error says so."""
     try:
-        with database.connect(autocommit=True) as connection:
+        with (
+            database.connect(autocommit=True) as connection,
+            showing(connection, "promote"),
+        ):
             generations.promote(connection, generation)
     except TterecError as error:  # hours of training are not thrown away for a lock
         raise type(error)(
@@ -92,10 +96,11 @@ def promote(database: Database, generation: int) -> None:
             raise  # otherwise it came too late: the generation is live
 
 
-def published(database: Database, generation: int) -> GenerationInfo:
-    """What became of it. Asked anew: a connection from before the training may be dead by now,
-    and nothing is lost with it."""
+def published(database: Database, generation: int, seconds: Mapping[str, float]) -> GenerationInfo:
+    """What became of it; how long its stages took is kept. Asked anew: a connection from before the
+    training may be dead by now, and nothing is lost with it."""
     with database.connect() as connection:
+        generations.keep_stages(connection, generation, seconds)
         return registry.info(connection, generation)
 
 

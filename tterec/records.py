@@ -23,15 +23,18 @@ UNRATED_BUCKET = 11
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a long verb: `done` of `total` units of `stage`; or a line to print.
+    """One step of a long verb: `done` of `total` units of `stage`; or a line to print; or the end
+    of a stage.
 
     `total` is None while it is unknown. A `message` is a line for the log, shown as it is.
+    `seconds` is how long the stage took, which is over.
     """
 
     stage: str
     done: int = 0
     total: int | None = None
     message: str | None = None
+    seconds: float | None = None
 
 
 ProgressCallback = Callable[[Progress], None]

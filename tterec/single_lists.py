@@ -17,6 +17,7 @@ from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import Indexes
 from tterec.retrieval.pgvector import Among
 from tterec.retrieval.users import History
+from tterec.timings import Laps
 
 if TYPE_CHECKING:
     from tterec.ranking.rules import Rules
@@ -45,6 +46,7 @@ def for_history(
     ranker: bool = True,
     among: Among | None = None,
 ) -> list[Recommendation]:
+    laps = Laps("recommend")
     model = pgvector.live_model(connection)
     if model is None:
         return pgvector.popular(connection, None, k, excluded, among)
@@ -59,10 +61,17 @@ def for_history(
     if vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
     index = indexes.of(connection, model, among)
+    laps.lap("user vector")
     if not ranker or model.ranking is None or source != "history":
-        return assemble.ranked(index.candidates(vector, k, excluded), vector, k, source)
+        nearest = index.candidates(vector, k, excluded)
+        laps.lap("candidates")
+        found_list = assemble.ranked(nearest, vector, k, source)
+        laps.lap("exact scores and ranking")
+        laps.log()
+        return found_list
     wanted = max(k, model.ranking.candidates)
     found_near = index.candidates(vector, wanted, excluded)
+    laps.lap("candidates")
     best = exact.rank(found_near.item_ids, exact.exact_scores(vector, found_near.vectors), wanted)
     voices = exact.voices(history.ratings[: len(items)], model.ranking.unrated_weight)
     found_all = evidence.considered(
@@ -74,12 +83,17 @@ def for_history(
         excluded=excluded,
         among=among,
     )
+    laps.lap("evidence")
     candidates, rows = found_all.candidates, found_all.evidence
     similarities = exact.exact_scores(vector, candidates.vectors)
+    laps.lap("exact scores")
     speaking = exact.loudest(found_all.speaking, found_all.voices)
     spoken = exact.evidence_sums(rows.offsets, rows.positions, rows.values, *speaking)
     scores = exact.mixed_scores(similarities, spoken, model.ranking.similarity_weight)
-    return assemble.listed(candidates, scores, similarities, k, source)
+    found_list = assemble.listed(candidates, scores, similarities, k, source)
+    laps.lap("ranking")
+    laps.log()
+    return found_list
 
 
 def under_rules(

@@ -23,6 +23,7 @@ from tterec.search_space import search_space
 from tterec.store import locks, reading, sources, trials
 from tterec.store.reading import TrainingData
 from tterec.store.sources import Queries
+from tterec.store.stages import stage
 from tterec.store.trials import Settings, Trial, Trials
 
 Verdict = Literal["better", "refuted", "default", "unconfirmed"]
@@ -94,6 +95,7 @@ def tune(
     ConfigError, SourceError, TrainingError where no trial was finished.
     """
     started = time.monotonic()
+    database = database.of("tune")
     trials.require_optuna()
     fixed = dict(fixed or {})
     config = TrainingConfig(**fixed)
@@ -103,7 +105,8 @@ def tune(
         schema.require_current(guard)
         locks.hold_tuning(guard)
         queries = sources.chosen(guard, {})
-        data = reading.read_sources(guard, queries, progress)
+        with stage(guard, "read sources", progress):
+            data = reading.read_sources(guard, queries, progress)
         with trials.opened(
             database,
             identity=_identity(config, queries, data, space),

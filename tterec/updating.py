@@ -26,11 +26,13 @@ from tterec.store import (
     popularity,
     registry,
     shops,
+    update_log,
     user_lists,
     user_updates,
 )
 from tterec.store.batches import Superseded, batch, sifted
 from tterec.store.item_updates import Counts
+from tterec.store.stages import stage
 from tterec.store.state_tables import Traits
 
 if TYPE_CHECKING:
@@ -196,7 +198,7 @@ def update(database: Database, progress: ProgressCallback = ignore) -> Updated:
     the next one goes on from there. Raises NoActiveModel, SourceError, RowsRefused, once
     everything else is done, where rows cannot be embedded, and Busy while another update runs.
     """
-    with database.connect(autocommit=True) as connection:
+    with database.of("update").connect(autocommit=True) as connection:
         schema.require_current(connection)
         locks.hold_update(connection)
         return follow(connection, progress)
@@ -217,7 +219,8 @@ def follow(
         if number is None:
             raise errors.NoActiveModel
         try:
-            done = _bring_up_to_date(connection, Generation(connection, number, before), progress)
+            generation = Generation(connection, number, before)
+            done = _bring_up_to_date(connection, generation, progress)
             if registry.live(connection) != number:
                 raise Superseded
         except Superseded:
@@ -225,7 +228,10 @@ def follow(
                 Progress("update", message=f"Generation {number} is no longer live; starting over.")
             )
             continue
-        return replace(done, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        update_log.keep(connection, number, seconds)
+        raise_refused(generation.refused)
+        return replace(done, seconds=seconds)
 
 
 def _bring_up_to_date(
@@ -246,26 +252,29 @@ def _bring_up_to_date(
             progress(Progress(f"update {stage}", start + len(part), len(ids)))
             yield done
 
-    progress(Progress("compare items"))
-    changed = differences.changed_items(connection, number, generation.live)
-    items = sum(batches("items", changed, generation.refresh_items), Counts())
-    recounted = popularity.changed(connection, number)
-    deque(batches("popularity", recounted, generation.recount), maxlen=0)
-    # The mean of all ratings, towards which every score is drawn, has moved with those.
-    drifted = popularity.drifted(connection, number)
-    deque(batches("popularity", drifted, generation.recount), maxlen=0)
-    progress(Progress("compare users"))
-    changed = differences.changed_users(connection, number, generation.live)
-    users = sum(batches("users", changed, generation.refresh_users), Counts())
-    for shop in shops.other_shops(connection, generation.live):
-        if shop.user is None:
-            names = ", ".join(map(str, shop.generations))
-            progress(Progress("update", message=_UNREADABLE.format(names)))
-        departed = shops.departed(connection, shop)
-        deque(batches("users of other shops", departed, partial(_forget_in, shop)), maxlen=0)
-    shops.drop_keys(connection, generation.live)
+    with stage(connection, "compare items", progress):
+        changed = differences.changed_items(connection, number, generation.live)
+    with stage(connection, "update items", progress):
+        items = sum(batches("items", changed, generation.refresh_items), Counts())
+    with stage(connection, "count popularity", progress):
+        recounted = popularity.changed(connection, number)
+        deque(batches("popularity", recounted, generation.recount), maxlen=0)
+        # The mean of all ratings, towards which every score is drawn, has moved with those.
+        drifted = popularity.drifted(connection, number)
+        deque(batches("popularity", drifted, generation.recount), maxlen=0)
+    with stage(connection, "compare users", progress):
+        changed = differences.changed_users(connection, number, generation.live)
+    with stage(connection, "update users", progress):
+        users = sum(batches("users", changed, generation.refresh_users), Counts())
+    with stage(connection, "forget users", progress):
+        for shop in shops.other_shops(connection, generation.live):
+            if shop.user is None:
+                names = ", ".join(map(str, shop.generations))
+                progress(Progress("forget users", message=_UNREADABLE.format(names)))
+            departed = shops.departed(connection, shop)
+            deque(batches("users of other shops", departed, partial(_forget_in, shop)), maxlen=0)
+        shops.drop_keys(connection, generation.live)
     change_queue.remove(connection, queued)
-    raise_refused(generation.refused)
     return Updated(number, items, users, len(recounted), 0.0)
 
 

@@ -69,6 +69,7 @@ def work(
     `once`, what goes wrong is raised instead, and so is NoActiveModel. It ends by an exception
     (KeyboardInterrupt): what was not committed stays in the queue.
     """
+    database = database.of("worker")
     done, wait = Worked(), 1.0
     say = _sayer(progress)
     while True:

@@ -141,12 +141,14 @@ def endless(shop: Database, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_stops_cleanly_and_publishes_nothing(
-    shop: Database, endless: subprocess.Popen[str]
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_stops_cleanly_and_publishes_nothing(
+    shop: Database, endless: subprocess.Popen[str], name: str
 ) -> None:
-    endless.send_signal(signal.SIGINT)
+    number = getattr(signal, name)
+    endless.send_signal(number)
     stdout, stderr = endless.communicate(timeout=60)
-    assert endless.returncode == 1
+    assert endless.returncode == 128 + number
     assert stdout == ""
     assert stderr.splitlines()[-1] == "Stopped; nothing was published."
     assert "Traceback" not in stderr

@@ -159,7 +159,7 @@ def test_ctrl_c_writes_the_best_so_far_and_says_how_to_go_on(
             wait_for_a_trial(shop)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Traceback" not in stderr
     if after_the_first:
         assert "Wrote train.toml." in stdout
@@ -168,7 +168,7 @@ def test_ctrl_c_writes_the_best_so_far_and_says_how_to_go_on(
         )
         training_config(Path("train.toml"))
     else:
-        assert (stdout, stderr) == ("", "Stopped.\n")
+        assert (stdout, stderr) == ("", "Stopped; no trial was finished.\n")
         assert not Path("train.toml").exists()
 
 

@@ -16,7 +16,7 @@ from tterec.config import TrainingConfig
 from tterec.database import doctor, memory, roles
 from tterec.database.connection import Database
 from tterec.database.doctor import Finding
-from tterec.store import generations, vector_tables
+from tterec.store import generations, notices, vector_tables
 
 ROWS = 10_000
 
@@ -109,6 +109,31 @@ def test_a_lost_reader_is_a_note_with_the_dbas_line(database: Database) -> None:
         assert roles.CREATE_READER in note.mend
     finally:
         execute(database, f"ALTER ROLE somebody_else RENAME TO {roles.READER}")
+
+
+@pytest.mark.parametrize("what", ["long", "old"])
+def test_a_queue_that_nobody_empties_is_a_note(database: Database, what: str) -> None:
+    plant(database, rows=50)
+    queued = {
+        "long": "SELECT 'item', n, now() FROM generate_series(1, 10000) n",
+        "old": "SELECT 'item', 1, now() - interval '3 days'",
+    }[what]
+    execute(database, "DELETE FROM tterec.changes")
+    assert doctor.examine(database) == []
+    execute(database, f"INSERT INTO tterec.changes (kind, id, queued_at) {queued}")
+    (note,) = doctor.examine(database)
+    assert not note.problem
+    said = {
+        "long": "10,000 changes wait",
+        "old": "1 change waits in the queue, the oldest for 72 h",
+    }
+    assert note.what.startswith(said[what])
+    assert "no worker listens" in note.what
+    assert "tterec worker" in note.mend
+    with database.connect(autocommit=True) as connection:
+        notices.listen(connection)  # as a worker does
+        assert doctor.examine(database) == []
+    assert len(doctor.examine(database)) == 1
 
 
 def test_a_missing_index_and_its_mend(database: Database) -> None:

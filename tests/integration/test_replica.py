@@ -19,6 +19,7 @@ from tterec.database import programs, system_user
 from tterec.database.cluster import Cluster
 from tterec.database.connection import Connection, Database
 from tterec.database.roles import READER
+from tterec.stats import stats
 
 USER = 4
 CALLS = (
@@ -145,6 +146,18 @@ def test_a_rating_committed_on_the_primary_shows_on_the_replica(servers: Servers
             "SELECT count(*) FROM tterec.explain(4, '0000000009') WHERE book_id = %s", (best,)
         ).fetchone()
         assert parts == (1,)
+
+
+def test_statistics_come_from_a_replica(servers: Servers) -> None:
+    ours = stats(servers.primary)
+    assert soon(lambda: stats(servers.replica).users == ours.users)
+    theirs = stats(servers.replica)
+    assert theirs.replica
+    assert (theirs.live, theirs.books, theirs.recall) == (ours.live, ours.books, ours.recall)
+    assert theirs.recall is not None
+    assert [one.bytes for one in theirs.indexes or ()] == [one.bytes for one in ours.indexes or ()]
+    assert theirs.dead_tuples is None
+    assert {"dead_tuples", "worker_listens"} <= theirs.unseen.keys()
 
 
 def test_nothing_is_written_there(servers: Servers) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "tterec"
 
-LEAVES = {"errors", "config", "records", "filters", "encoding"}
+LEAVES = {"errors", "config", "records", "filters", "encoding", "timings"}
 # Which rooms a room may import, besides itself and `tterec` for its version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "records"},
     "filters": {"errors"},
     "encoding": {"errors", "records"},
+    "timings": {"records"},
     "database": LEAVES,
     "store": LEAVES | {"database"},
     "retrieval": LEAVES | {"database", "store"},
@@ -37,6 +38,8 @@ MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["cold_start"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["strategies"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["bulk_strategies"] = MAY_IMPORT["bulk_lists"] | {"strategies"}
+MAY_IMPORT["probing"] = MAY_IMPORT["assemble"] | {"assemble", "database", "store"}
+MAY_IMPORT["stats"] = MAY_IMPORT["probing"] | {"probing"}
 MAY_IMPORT["clustering"] = LEAVES | {"database", "store", "retrieval", "ranking"}
 MAY_IMPORT["strategic_lists"] = MAY_IMPORT["bulk_strategies"] | {"bulk_strategies", "clustering"}
 _BELOW_THE_VERBS = set(MAY_IMPORT) - {"bookshop"}
@@ -53,7 +56,7 @@ MAY_IMPORT["search_space"] = LEAVES | {"store"}
 MAY_IMPORT["tuning"] = LEAVES | {"database", "store", "fitting", "search_space"}
 MAY_IMPORT["demo"] = LEAVES | _VERBS | {"database", "store", "bookshop"}
 MAY_IMPORT["cli"] = LEAVES | _VERBS | {"judging", "database", "store", "bookshop", "demo", "tuning"}
-MAY_IMPORT["cli"] |= {"updating", "working", "clustering", "cold_start", "precomputing"}
+MAY_IMPORT["cli"] |= {"updating", "working", "clustering", "cold_start", "precomputing", "stats"}
 MAY_IMPORT["__init__"] = LEAVES | {"ranking", "recommender"}
 MAY_IMPORT["__main__"] = {"cli"}
 

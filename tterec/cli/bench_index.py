@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tterec.cli import lists
+from tterec.cli import lists, logs
 from tterec.cli.options import INDEXES, database_option
 from tterec.cli.progress import progress_on_stderr
 
@@ -82,7 +82,7 @@ def command(
     database = Database.resolve(database_url)
     names = chosen or benching.available()
     if len(names) < len(INDEXES) and not chosen:
-        click.echo("Only pgvector; for the others run: pip install 'tterec[faiss]'", err=True)
+        logs.say("Only pgvector; for the others run: pip install 'tterec[faiss]'")
     with progress_on_stderr() as progress:
         bench = benching.bench_index(
             database, names, k=k, users=users, recall=recall, progress=progress
@@ -95,7 +95,7 @@ def command(
             out.writelines(line + "\n" for line in _table(bench))
     if plot is not None:
         index_plot.draw(bench, plot)
-        click.echo(f"Wrote {plot}.", err=True)
+        logs.say(f"Wrote {plot}.")
 
 
 def _as_json(bench: Bench) -> dict[str, object]:

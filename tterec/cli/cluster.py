@@ -8,6 +8,7 @@ import click
 
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import stops
 
 if TYPE_CHECKING:
     from tterec.records import ClusterMethod
@@ -45,7 +46,7 @@ def command(*, method: ClusterMethod, clusters: int | None, database_url: str | 
     from tterec.database.connection import Database
 
     database = Database.resolve(database_url)
-    with progress_on_stderr() as progress:
+    with stops("no clusters were stored"), progress_on_stderr() as progress:
         generation, found = clustering.cluster(database, method, clusters, progress)
     sizes = np.bincount(found.labels, minlength=len(found.centres))
     click.echo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tterec.cli import logs
 from tterec.cli.options import database_option
 
 
@@ -37,14 +38,13 @@ def upgrade(database_url: str | None) -> None:
     with database.connect() as connection:
         after, missing = schema.current(connection), roles.missing_reader(connection)
     if before == after:
-        click.echo(f"The schema was at {after} already; views and functions are current.", err=True)
+        logs.say(f"The schema was at {after} already; views and functions are current.")
     else:
-        click.echo(f"The schema is at {after} now (before: {before or 'none'}).", err=True)
+        logs.say(f"The schema is at {after} now (before: {before or 'none'}).")
     if missing:
-        click.echo(
+        logs.say(
             f"This role may not create the role {roles.READER}; if other programs are to read "
-            f"recommendations through it, a DBA must run:\n  {missing}",
-            err=True,
+            f"recommendations through it, a DBA must run:\n  {missing}"
         )
 
 
@@ -86,7 +86,7 @@ def check(ctx: click.Context, database_url: str | None) -> None:
         return
     for line in found:
         click.echo(line)
-    click.echo("Error: the schema is not this version's; run: tterec db upgrade", err=True)
+    logs.error("the schema is not this version's; run: tterec db upgrade")
     ctx.exit(1)
 
 
@@ -104,7 +104,7 @@ def start(database_url: str | None) -> None:
     _only_embedded(database_url)
     embedded.ensure_running()
     now = embedded.status()
-    click.echo(f"The embedded Postgres {now.version} runs, pid {now.pid}.", err=True)
+    logs.say(f"The embedded Postgres {now.version} runs, pid {now.pid}.")
 
 
 @command.command()
@@ -120,9 +120,8 @@ def stop(database_url: str | None) -> None:
 
     _only_embedded(database_url)
     stopped = embedded.stop()
-    click.echo(
-        "The embedded Postgres is stopped." if stopped else "The embedded Postgres did not run.",
-        err=True,
+    logs.say(
+        "The embedded Postgres is stopped." if stopped else "The embedded Postgres did not run."
     )
 
 

@@ -42,7 +42,7 @@ def command(seed: int, database_url: str | None) -> None:
     from tterec import demo
     from tterec.cli.progress import progress_on_stderr
 
-    with progress_on_stderr() as progress:
+    with progress_on_stderr(sums=False) as progress:  # it says so itself
         tour = demo.take_tour(database_url, seed, progress)
     width = min(max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST), _WIDEST)
     for line in (*_page(tour, width), "", *_what_next(tour)):

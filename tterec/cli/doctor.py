@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tterec.cli import logs
 from tterec.cli.options import database_option
 
 
@@ -28,6 +29,6 @@ def command(ctx: click.Context, database_url: str | None) -> None:
         click.echo(f"  mend: {finding.mend}")
     problems = sum(finding.problem for finding in findings)
     if problems:
-        click.echo(f"Error: {problems} problem{'s' * (problems > 1)} found", err=True)
+        logs.error(f"{problems} problem{'s' * (problems > 1)} found")
         ctx.exit(1)
     click.echo("no problems")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tterec.cli import logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import stops
 from tterec.config import choices
 
 if TYPE_CHECKING:
@@ -159,12 +160,8 @@ def command(
     database = Database.resolve(database_url)
     base = None if config_file else evaluating.live_settings(database)
     config = training_config(config_file, base=base, **settings)
-    try:
-        with progress_on_stderr() as progress:
-            report = evaluating.evaluate(database, protocol, config, progress)
-    except KeyboardInterrupt:
-        click.echo("Stopped; nothing was stored.", err=True)
-        sys.exit(1)
+    with stops("nothing was stored"), progress_on_stderr() as progress:
+        report = evaluating.evaluate(database, protocol, config, progress)
     if form == "json":
         import json
         from dataclasses import asdict
@@ -173,9 +170,9 @@ def command(
     else:
         _print_table(report)
     if report.not_stored is None:
-        click.echo(f"Stored; see: tterec models show {report.generation}", err=True)
+        logs.say(f"Stored; see: tterec models show {report.generation}")
     else:
-        click.echo(f"Not stored: {report.not_stored}.", err=True)
+        logs.say(f"Not stored: {report.not_stored}.")
 
 
 def _print_table(report: Report) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tterec.cli import lists
+from tterec.cli import lists, logs
 from tterec.cli.options import database_option
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def command(*, user: str, isbn: str, k: int, style: str, database_url: str | Non
     with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
         found = recommender.explain(user, isbn)
         if not found:
-            click.echo(_why_nothing(recommender, user, isbn), err=True)
+            logs.say(_why_nothing(recommender, user, isbn))
         if style == "table":
             out.writelines(line + "\n" for line in _table(found, max(k, 0), lists.width_of(out)))
         else:

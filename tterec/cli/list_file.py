@@ -11,9 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import click
-
-from tterec.cli import lists
+from tterec.cli import lists, logs
 from tterec.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -93,10 +91,9 @@ def opened(
                     yield out, file.done
             except BaseException:
                 if file.done or file.part.stat().st_size > empty:
-                    click.echo(
+                    logs.say(
                         f"What is written is in {file.part}; go on with the same command and "
-                        "--resume.",
-                        err=True,
+                        "--resume."
                     )
                 else:
                     file.forget()

@@ -8,6 +8,7 @@ import click
 
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import stops
 
 _FILE = click.Path(path_type=Path)
 
@@ -49,7 +50,7 @@ def command(
     from tterec import pipeline
     from tterec.database.connection import Database
 
-    with progress_on_stderr() as progress:
+    with stops("nothing was loaded"), progress_on_stderr() as progress:
         summary = pipeline.load(
             Database.resolve(database_url),
             users=users,

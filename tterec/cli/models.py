@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tterec.cli import logs
+from tterec.cli.columns import in_columns
 from tterec.cli.evaluate import MODEL_NAMES
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
@@ -55,9 +57,9 @@ def list_(format_: str, database_url: str | None) -> None:
     if format_ == "json":
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     elif found:
-        click.echo(_table([_HEAD, *map(_row, found)]))
+        click.echo(in_columns([_HEAD, *map(_row, found)]))
     else:
-        click.echo("There is no generation yet; run: tterec train", err=True)
+        logs.say("There is no generation yet; run: tterec train")
 
 
 _HEAD = (
@@ -93,20 +95,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns, as wide as need be; numbers to the right, as are their heads."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(value[:1].isdigit() or value == "-" for value in column[1:]) for column in columns]
-    return "\n".join(
-        "  ".join(
-            value.rjust(width) if to_right else value.ljust(width)
-            for value, width, to_right in zip(row, widths, right, strict=True)
-        ).rstrip()
-        for row in rows
-    )
 
 
 @command.command()
@@ -243,6 +231,6 @@ def prune(database_url: str | None) -> None:
         if which:
             click.echo(f"{what} generation {', '.join(map(str, which))}.")
     for generation, reason in done.left.items():
-        click.echo(f"Left generation {generation}: {reason}; prune again later.", err=True)
+        logs.say(f"Left generation {generation}: {reason}; prune again later.")
     if not (done.pruned or done.cleared or done.left):
         click.echo("Nothing to prune.")

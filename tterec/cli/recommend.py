@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tterec.cli import lists
+from tterec.cli import lists, logs
 from tterec.cli.csv_column import read_column
 from tterec.cli.filters import filters_options
 from tterec.cli.options import INDEXES, database_option, index_option
@@ -125,7 +125,7 @@ def command(
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    with Recommender(Database.resolve(database_url), index=index) as recommender:
+    with Recommender(Database.resolve(database_url).of("recommend"), index=index) as recommender:
         if many:
             from tterec.cli import many_lists
 
@@ -154,13 +154,13 @@ def command(
                 progress=_say,
             )
             if k > 0 and strategy != "popular" and (not one or one[0].source == "popular"):
-                click.echo(_why_not_personal(recommender, user, bool(one), filters), err=True)
+                logs.say(_why_not_personal(recommender, user, bool(one), filters))
             lists.write_list(out, one, style or "table")
 
 
 def _say(progress: Progress) -> None:
     if progress.message is not None:
-        click.echo(progress.message, err=True)
+        logs.say(progress.message)
 
 
 def _for_profile(
@@ -174,15 +174,13 @@ def _for_profile(
 
     kinds = recommender.profile_features()
     if kinds is None:
-        click.echo(
-            "No generation is live (train one: tterec train): these are popular books.", err=True
-        )
+        logs.say("No generation is live (train one: tterec train): these are popular books.")
         return recommender.popular(k, rules=rules, filters=filters)
     found = recommender.recommend_for_profile(
         cold_start.parsed(kinds, pairs), k, rules=rules, filters=filters
     )
     if found and found[0].source == "popular":
-        click.echo("Nothing is known of this visitor: these are popular books.", err=True)
+        logs.say("Nothing is known of this visitor: these are popular books.")
     return found
 
 

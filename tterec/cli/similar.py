@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tterec.cli import lists
+from tterec.cli import lists, logs
 from tterec.cli.filters import filters_options
 from tterec.cli.options import database_option, index_option
 from tterec.cli.rules import rules_options
@@ -57,5 +57,5 @@ def command(
     ):
         found = recommender.similar(isbn, k, rules=rules, filters=filters)
         if found and found[0].source == "popular":
-            click.echo(f"{isbn} has no vector yet (tterec update): popular books.", err=True)
+            logs.say(f"{isbn} has no vector yet (tterec update): popular books.")
         lists.write_list(out, found, style)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tterec.cli import logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import exit_code, stops
 
 if TYPE_CHECKING:
     from tterec.records import GenerationInfo
@@ -71,19 +73,16 @@ def command(
     config = training_config(config_file, **settings)
     files = {"interactions": interactions_sql, "users": users_sql, "items": items_sql}
     database = Database.resolve(database_url)
-    try:
-        with progress_on_stderr() as progress:
-            trained = pipeline.train(
-                database,
-                config,
-                {name: path for name, path in files.items() if path is not None},
-                promote=not no_promote,
-                accept_new_types=accept_new_types,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        click.echo("Stopped; nothing was published.", err=True)
-        sys.exit(1)
+    with stops("nothing was published"), progress_on_stderr() as progress:
+        trained = pipeline.train(
+            database,
+            config,
+            {name: path for name, path in files.items() if path is not None},
+            promote=not no_promote,
+            accept_new_types=accept_new_types,
+            progress=progress,
+        )
+    logs.note("generation", generation=trained.generation, live=trained.active)
     click.echo(summary(trained))
     if trained.active:
         click.echo(f"Try: tterec recommend {pipeline.example_user(database)}")
@@ -98,7 +97,7 @@ def _assist() -> None:
     try:
         pipeline.assist()
     except KeyboardInterrupt:  # the first one says so
-        sys.exit(1)
+        sys.exit(exit_code())
 
 
 def summary(trained: GenerationInfo) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tterec.cli import lists
+from tterec.cli import lists, logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import exit_code, stops
 from tterec.config import choices
 from tterec.errors import InvalidArgument
 
@@ -85,16 +86,17 @@ def command(
     fixed = (read_settings(config_file) if config_file is not None else {}) | given
     _check_replaceable(output, force)
     database = Database.resolve(database_url)
-    with progress_on_stderr() as progress:
+    with stops("no trial was finished"), progress_on_stderr() as progress:
         tuned = tuning.tune(database, fixed, budget=seconds, most=trials, progress=progress)
     _write(output, tuned)
     click.echo("\n".join(_summary(tuned)))
     click.echo(f"Wrote {output}. Train with it: tterec train --config {shlex.quote(str(output))}")
     if tuned.stopped:
-        click.echo(
-            "Stopped; the finished trials are kept; the same command goes on from there.", err=True
+        logs.stopped(
+            "Stopped; the finished trials are kept; the same command goes on from there.",
+            exit_code(),
         )
-        sys.exit(1)
+        sys.exit(exit_code())
 
 
 def _check_replaceable(path: Path, force: bool) -> None:

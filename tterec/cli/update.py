@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from tterec.cli import logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import stops
 from tterec.cli.train import summary
 from tterec.errors import InvalidArgument
 
@@ -56,23 +57,22 @@ def command(
         return
     from tterec import updating
 
-    with progress_on_stderr() as progress:
+    kept = "what was done is kept; the next update goes on from there"
+    with stops(kept), progress_on_stderr() as progress:
         done = updating.update(database, progress)
+    logs.note("generation", generation=done.generation, live=True)
     click.echo(str(done))
 
 
 def _fine_tune(database: Database, epochs: int | None, seed: int | None, *, promote: bool) -> None:
     from tterec import fine_tuning
 
-    try:
-        with progress_on_stderr() as progress:
-            tuned = fine_tuning.fine_tune(
-                database, epochs=epochs, seed=seed, promote=promote, progress=progress
-            )
-    except KeyboardInterrupt:
-        click.echo("Stopped; nothing was published.", err=True)
-        sys.exit(1)
+    with stops("nothing was published"), progress_on_stderr() as progress:
+        tuned = fine_tuning.fine_tune(
+            database, epochs=epochs, seed=seed, promote=promote, progress=progress
+        )
     generation = tuned.generation
+    logs.note("generation", generation=generation.generation, live=generation.active)
     if tuned.kept is not None:
         click.echo(f"Generation {generation.generation} stays live: {tuned.kept}")
         return

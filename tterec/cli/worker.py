@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
-from typing import NoReturn
-
 import click
 
+from tterec.cli import logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 
@@ -38,15 +35,11 @@ def command(*, once: bool, poll: float, database_url: str | None) -> None:
     from tterec import working
     from tterec.database.connection import Database
 
-    def stop(_: int, __: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     database = Database.resolve(database_url)
     try:
         with progress_on_stderr() as progress:
             done = working.work(database, once=once, poll=poll, progress=progress)
     except KeyboardInterrupt:
-        click.echo("Stopped.", err=True)
+        logs.say("Stopped.")
         return
     click.echo(f"Done: {done}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -25,10 +25,12 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that can be reached: a libpq URL (or conninfo) and where it came from."""
+    """A database that can be reached: a libpq URL (or conninfo), where it came from, and the name
+    of its connections in pg_stat_activity, unless the URL has one."""
 
     url: str
     origin: str = "given"
+    application: str = "tterec"
 
     def __repr__(self) -> str:  # tracebacks and logs show no password
         return f"Database({self.masked!r}, {self.origin!r})"
@@ -51,6 +53,10 @@ class Database:
         from tterec.database import embedded
 
         return cls(embedded.ensure_running(), EMBEDDED)
+
+    def of(self, verb: str) -> Database:
+        """The same, with connections that are named after what they are for: `tterec train`."""
+        return replace(self, application=f"tterec {verb}")
 
     @property
     def masked(self) -> str:
@@ -82,7 +88,7 @@ class Database:
     def open(self, autocommit: bool = False) -> Connection:
         """A connection that the caller closes; most callers want `connect`."""
         try:
-            return _connect(self.url, autocommit)
+            return _connect(self.url, autocommit, self.application)
         except psycopg.OperationalError as error:
             if self.origin != EMBEDDED:
                 raise unreachable(error, self.url, self.masked) from error
@@ -95,13 +101,13 @@ class Database:
 
         url = embedded.ensure_running()
         try:
-            return _connect(url, autocommit)
+            return _connect(url, autocommit, self.application)
         except psycopg.OperationalError as error:
             raise unreachable(error, self.url, self.masked) from error
 
 
-def _connect(url: str, autocommit: bool) -> Connection:
-    named = {"fallback_application_name": "tterec", "client_encoding": "utf8"}
+def _connect(url: str, autocommit: bool, application: str) -> Connection:
+    named = {"fallback_application_name": application, "client_encoding": "utf8"}
     # A host that swallows packets would hold a command for minutes.
     if "connect_timeout" not in conninfo_to_dict(url) and "PGCONNECT_TIMEOUT" not in os.environ:
         named["connect_timeout"] = "10"

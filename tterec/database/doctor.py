@@ -11,12 +11,15 @@ from psycopg import sql
 
 from tterec import errors
 from tterec.config import TrainingConfig
-from tterec.database import memory, pgvector, roles, schema
+from tterec.database import listeners, memory, pgvector, roles, schema
 from tterec.database.connection import EMBEDDED, Connection, Database
 
 # Below it, reading all vectors costs the planner less than the index, and it is right.
 _ROWS_WORTH_AN_INDEX = 10_000
 _DEV_SHM_OF_A_CONTAINER = 64 << 20
+# Who runs `tterec worker --once` every night has a queue in the evening.
+_LONG_QUEUE = 10_000
+_OLD_SECONDS = 36 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
         )
         return
     rows = int(_value(connection, sql.SQL("SELECT count(*) FROM {}").format(table)))
+    yield from _queue(connection)
     yield from _index(connection, generation, rows)
     yield from _build_memory(connection, database, rows, dim)
 
@@ -103,6 +107,28 @@ def _schema(connection: Connection) -> Iterator[Finding]:
     except errors.TterecError as error:
         what, _, mend = str(error).rpartition("; ")
         yield Finding(True, what, mend.removeprefix("run: "))
+
+
+def _queue(connection: Connection) -> Iterator[Finding]:
+    """Changes that wait, and nobody who would take them."""
+    row = connection.execute(
+        "SELECT count(*), extract(epoch FROM clock_timestamp() - min(queued_at))::float8"
+        " FROM tterec.changes"
+    ).fetchone()
+    assert row is not None
+    rows, seconds = int(row[0]), float(row[1] or 0)
+    if rows < _LONG_QUEUE and seconds < _OLD_SECONDS:
+        return
+    # A replica sees the queue, but not who listens on the primary.
+    if listeners.any_listens(connection) or _value(connection, "SELECT pg_is_in_recovery()"):
+        return
+    waiting = "1 change waits" if rows == 1 else f"{rows:,} changes wait"
+    yield Finding(
+        False,
+        f"{waiting} in the queue, the oldest for {seconds / 3600:,.0f} hours, and no worker "
+        "listens: new books are in no list",
+        "tterec worker, or from time to time: tterec update",
+    )
 
 
 def _index(connection: Connection, generation: int, rows: int) -> Iterator[Finding]:

@@ -67,6 +67,24 @@ def size(connection: Connection) -> int:
     return int(row[0])
 
 
+@dataclass(frozen=True)
+class Queue:
+    """How many rows wait, and for how many seconds the oldest has; None where there is none."""
+
+    rows: int
+    oldest_seconds: float | None
+
+
+def waiting(connection: Connection) -> Queue:
+    """How long the queue is, and for how long its oldest row has waited."""
+    row = connection.execute(
+        "SELECT count(*), extract(epoch FROM clock_timestamp() - min(queued_at))::float8"
+        " FROM tterec.changes"
+    ).fetchone()
+    assert row is not None
+    return Queue(int(row[0]), None if row[1] is None else round(row[1], 1))
+
+
 def names_any(connection: Connection) -> bool:
     """Whether ids are queued."""
     row = connection.execute(

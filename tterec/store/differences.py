@@ -95,6 +95,26 @@ def changed_users(connection: Connection, generation: int, live: LiveSources) ->
     return sorted(found | set(_gone_elsewhere(connection, generation, live)))
 
 
+def unnumbered(connection: Connection, name: str, live: LiveSources) -> int:
+    """How many rows of `users` or `items` have a text id that came after the last update."""
+    id_ = live.id_of(name)
+    if not id_.is_text:
+        return 0
+    row = connection.execute(
+        f"SELECT count(*) FROM ({view(name)}) s{id_.join}"
+        f" WHERE s.{id_.column} IS NOT NULL AND {id_.value} IS NULL".encode()
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def count(connection: Connection, name: str) -> int:
+    """How many rows `users` or `items` returns now."""
+    row = connection.execute(f"SELECT count(*) FROM ({view(name)}) s".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def _changed(connection: Connection, name: str, id_: keys.Id, known: sql.Composed) -> list[int]:
     # An id that the source returns twice is refused when its row is read.
     statement = (

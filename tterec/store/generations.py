@@ -41,6 +41,7 @@ from tterec.store import (
 from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
+from tterec.store.stages import stage
 
 # One field of a row holds a gigabyte, less what the message around it takes.
 _MOST_WEIGHTS = 1_000_000_000
@@ -148,15 +149,17 @@ def publish_vectors(
     """
     with connection.transaction():
         vector_tables.create(connection, generation, vectors, progress, watcher)
-        profile_tables.create(connection, generation, vectors.profile_columns, vectors.dim)
-        if ranker is not None:
-            evidence_table.create(connection, generation, ranker, progress)
-            state_tables.keep_traits(connection, generation, ranker)
-        if data is not None:
-            state_tables.keep_digests(connection, generation, data)
-        if validation is not None:
-            state_tables.keep_held_out(connection, generation, validation)
-        measured = recall.measure(connection, generation, vectors, probes, progress)
+        with stage(connection, "write the rest", progress):
+            profile_tables.create(connection, generation, vectors.profile_columns, vectors.dim)
+            if ranker is not None:
+                evidence_table.create(connection, generation, ranker, progress)
+                state_tables.keep_traits(connection, generation, ranker)
+            if data is not None:
+                state_tables.keep_digests(connection, generation, data)
+            if validation is not None:
+                state_tables.keep_held_out(connection, generation, validation)
+        with stage(connection, "check recall", progress):
+            measured = recall.measure(connection, generation, vectors, probes, progress)
         _keep_popularity(connection, generation)
         updated = connection.execute(
             "UPDATE tterec.models SET status = 'ready', finished_at = clock_timestamp(), dim = %s,"
@@ -186,6 +189,14 @@ def publish_vectors(
                 f"generation {generation} is no longer being built: another process cleared it "
                 "away; run: tterec train"
             )
+
+
+def keep_stages(connection: Connection, generation: int, seconds: Mapping[str, float]) -> None:
+    """Keep how many seconds each stage took that made the generation."""
+    connection.execute(
+        "UPDATE tterec.models SET metrics = metrics || %s WHERE generation = %s",
+        (_json({"stages": dict(seconds)}), generation),
+    )
 
 
 def _ranking(ranker: Ranker) -> dict[str, Any]:

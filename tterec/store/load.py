@@ -21,6 +21,7 @@ from tterec.store.csv_records import Records
 from tterec.store.dialects import FileKind
 from tterec.store.load_rows import Unusable, copy_text, row_maker
 from tterec.store.load_summary import FileSummary, LoadSummary
+from tterec.store.stages import stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,14 +189,15 @@ def _load(
     target = tables.Target(connection)
     for source in sources:
         kind, ledger = source.kind, source.ledger
-        staged = _stage(connection, source, progress)
-        progress(Progress(f"storing {kind}"))
-        merged = tables.fold(connection, kind)
-        if kind == "ratings":
-            stubs, users_created = target.add_stubs(), target.add_users()
-            new, changed = target.merge_ratings()
-        else:
-            new, changed = target.merge_rows(kind)
+        with stage(connection, f"read {kind}", progress):
+            staged = _stage(connection, source, progress)
+        with stage(connection, f"store {kind}", progress):
+            merged = tables.fold(connection, kind)
+            if kind == "ratings":
+                stubs, users_created = target.add_stubs(), target.add_users()
+                new, changed = target.merge_ratings()
+            else:
+                new, changed = target.merge_rows(kind)
         repairs += ledger.repairs
         rejected += ledger.rejected
         files.append(
@@ -210,10 +212,11 @@ def _load(
                 changed=changed,
             )
         )
-    if rejected:
-        _keep_rejected(connection, rejected_rows)
-    tables.advance_user_ids(connection)
-    target.describe()
+    with stage(connection, "finish", progress):
+        if rejected:
+            _keep_rejected(connection, rejected_rows)
+        tables.advance_user_ids(connection)
+        target.describe()
     return LoadSummary(tuple(files), dict(repairs), dict(rejected), stubs, users_created)
 
 

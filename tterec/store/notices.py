@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tterec.database import listeners
 from tterec.database.connection import Connection
 from tterec.store.change_queue import CHANNEL
 
@@ -9,6 +10,7 @@ from tterec.store.change_queue import CHANNEL
 def listen(connection: Connection) -> None:
     """Be told, on this connection, of what is queued from now on."""
     connection.execute(f"LISTEN {CHANNEL}".encode())
+    listeners.sign_up(connection)
     # It may then hear nothing for hours: the server does not end it for that.
     connection.execute("SET idle_session_timeout = 0")
     connection.execute("SET tcp_keepalives_idle = 60")

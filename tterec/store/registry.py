@@ -78,6 +78,23 @@ def live(connection: Connection) -> int | None:
     return None if row is None else int(row[0])
 
 
+@dataclass(frozen=True)
+class Active:
+    """The live generation, since when it is (ISO 8601), and the one that was live before."""
+
+    generation: int
+    promoted_at: str
+    previous: int | None
+
+
+def active(connection: Connection) -> Active | None:
+    """What is live; None before the first promotion."""
+    row = connection.execute(
+        "SELECT generation, promoted_at, previous_generation FROM tterec.active_model"
+    ).fetchone()
+    return None if row is None else Active(row[0], row[1].isoformat(timespec="seconds"), row[2])
+
+
 def queries(connection: Connection, generation: int) -> Queries | None:
     """The queries that the views have while this generation is live; None if it names none.
 

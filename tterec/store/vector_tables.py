@@ -17,6 +17,7 @@ from tterec.database import memory, roles, vectors
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.records import Progress, ProgressCallback, TrainedVectors, ignore
+from tterec.store.stages import stage
 
 # Each kind of table of dense vectors with its id column.
 KINDS = {"item_vectors": "item_id", "history_vectors": "item_id", "user_vectors": "user_id"}
@@ -59,9 +60,11 @@ def create(
                 "lower learning_rate in train.toml and run: tterec train --config train.toml"
             )
     with connection.transaction():
-        for kind, rows in contents.items():
-            _fill(connection, kind, generation, rows, progress)
-        _build_index(connection, generation, trained, progress, watcher)
+        with stage(connection, "write vectors", progress):
+            for kind, rows in contents.items():
+                _fill(connection, kind, generation, rows, progress)
+        with stage(connection, "build index", progress):
+            _build_index(connection, generation, trained, progress, watcher)
         for kind in KINDS:
             connection.execute(sql.SQL("ANALYZE {}").format(table(kind, generation)))
 

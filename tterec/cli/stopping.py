@@ -1,0 +1,62 @@
+"""Being stopped: by Ctrl-C, by SIGTERM, or by a terminal that closes (SIGHUP).
+
+Each raises KeyboardInterrupt where the command is, so that what it holds is let go: a query that
+the server works on is cancelled, files are removed, transactions rolled back.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from tterec.cli import logs
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_received: list[int] = []
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C asks the command to end."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """While the block runs, the signals raise Terminated; those that are ignored stay ignored."""
+    _received.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mine = [one for one in _SIGNALS if signal.getsignal(one) is signal.SIG_DFL]
+    for one in mine:
+        signal.signal(one, _terminate)
+    try:
+        yield
+    finally:
+        for one in mine:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    _received.append(number)
+    raise Terminated
+
+
+def exit_code() -> int:
+    """What shells call a process that the last signal has ended: 130 after Ctrl-C, 143 after
+    SIGTERM."""
+    return 128 + (_received[-1] if _received else signal.SIGINT)
+
+
+@contextmanager
+def stops(state: str | None = None) -> Iterator[None]:
+    """Where the block is stopped, say in one line what that leaves, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        logs.stopped(f"Stopped; {state}." if state else "Stopped.", exit_code())
+        sys.exit(exit_code())
