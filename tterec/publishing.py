@@ -12,7 +12,7 @@ from tterec.database.connection import Connection, Database
 from tterec.errors import TterecError
 from tterec.ranking import exact
 from tterec.records import Interactions, ProgressCallback, TrainedModel, TrainedVectors, ignore
-from tterec.store import generations
+from tterec.store import generations, prewarming
 from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
@@ -73,6 +73,7 @@ def publish(
 def promote(database: Database, generation: int) -> None:
     """Make the generation live. If that is refused, it stays ready, and the error says so."""
     try:
+        prewarming.prewarm(database, generation)
         with database.connect(autocommit=True) as connection:
             generations.promote(connection, generation)
     except TterecError as error:  # hours of training are not thrown away for a lock

@@ -65,7 +65,7 @@ DECLARE
     scores real[];
 BEGIN
     IF filters IS NOT NULL THEN
-        SELECT * INTO among FROM tterec.among(filters);
+        SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     END IF;

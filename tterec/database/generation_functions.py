@@ -1,4 +1,4 @@
-"""The SQL functions of one generation's own, made when it is promoted: `sql/generation/`."""
+"""The SQL functions of one generation's own, made when it is published: `sql/generation/`."""
 
 from __future__ import annotations
 

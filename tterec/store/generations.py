@@ -185,6 +185,7 @@ def publish_vectors(
                 f"generation {generation} is no longer being built: another process cleared it "
                 "away; run: tterec train"
             )
+        generation_functions.create(connection, generation)
 
 
 def _ranking(ranker: Ranker) -> dict[str, Any]:
@@ -240,6 +241,7 @@ def promote(connection: Connection, generation: int) -> None:
     with connection.transaction():
         locks.await_promotion(connection)
         _require_ready(connection, generation)
+        # One that was published before there were such functions has none.
         generation_functions.create_missing(connection, generation)
         locks.in_short_waits(connection, lambda: _point_views(connection, generation))
         _keep_popularity(connection, generation)
