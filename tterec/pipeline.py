@@ -11,7 +11,17 @@ from tterec.config import TrainingConfig
 from tterec.database import functions, schema
 from tterec.database.connection import Database
 from tterec.records import GenerationInfo, ProgressCallback, ignore
-from tterec.store import generations, kinds, live_views, locks, pruning, reading, registry, sources
+from tterec.store import (
+    generations,
+    kinds,
+    live_views,
+    locks,
+    prewarming,
+    pruning,
+    reading,
+    registry,
+    sources,
+)
 from tterec.store import load as loading
 from tterec.store.load_summary import LoadSummary
 from tterec.store.pruning import Pruned
@@ -140,6 +150,7 @@ def models_promote(database: Database, generation: int) -> None:
     """Make a ready generation the live one. Raises UnknownGeneration, Busy."""
     with database.of("models promote").connect(autocommit=True) as connection:
         schema.require_current(connection)
+        prewarming.prewarm(database, generation)
         generations.promote(connection, generation)
 
 
@@ -147,7 +158,9 @@ def models_rollback(database: Database) -> int:
     """Make the previous generation live again; its number. Raises UnknownGeneration, Busy."""
     with database.of("models rollback").connect(autocommit=True) as connection:
         schema.require_current(connection)
-        return generations.rollback(connection)
+        generation = generations.rollback(connection)
+    prewarming.prewarm(database, generation)  # afterwards: who rolls back is in a hurry
+    return generation
 
 
 def models_prune(database: Database, progress: ProgressCallback = ignore) -> Pruned:

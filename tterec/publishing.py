@@ -19,7 +19,7 @@ from tterec.records import (
     TrainedVectors,
     ignore,
 )
-from tterec.store import generations, registry
+from tterec.store import generations, prewarming, registry
 from tterec.store.reading import TrainingData
 from tterec.store.recall import Probe
 from tterec.store.sources import Queries
@@ -81,6 +81,7 @@ def publish(
 def promote(database: Database, generation: int) -> None:
     """Make the generation live. If that is refused, it stays ready, and the error says so."""
     try:
+        prewarming.prewarm(database, generation)
         with (
             database.connect(autocommit=True) as connection,
             showing(connection, "promote"),

@@ -246,7 +246,7 @@ class Recommender:
 
         def work(connection: Connection) -> list[Recommendation]:
             item_id = _item_id(connection, isbn)
-            among = pgvector.among(connection, filters)
+            among = pgvector.among(connection, filters, wanted=k)
             return single_lists.under_rules(
                 connection,
                 rules,

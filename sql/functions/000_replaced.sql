@@ -11,3 +11,4 @@ DROP FUNCTION IF EXISTS tterec.recommend_for_books(text[], real[], int);
 DROP FUNCTION IF EXISTS tterec.similar_to(text, int);
 DROP FUNCTION IF EXISTS tterec.similar_books(text, int);
 DROP FUNCTION IF EXISTS tterec.embed(bigint, bigint[], real[]);
+DROP FUNCTION IF EXISTS tterec.among(jsonb);

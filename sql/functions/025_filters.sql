@@ -124,26 +124,61 @@ BEGIN
 END
 $$;
 
--- Which items pass the filters, as what follows an item id in a condition: `v.item_id IN (...)`.
--- Where they are few they are named, one by one, to be scored all; else the condition is the query,
--- to be joined with what an index finds.
-CREATE OR REPLACE FUNCTION tterec.among(filters jsonb, OUT condition text, OUT few boolean)
-LANGUAGE plpgsql STABLE PARALLEL SAFE
+-- How many items can pass that scoring them all is no dearer than finding `wanted` of them by the
+-- index, which comes across one that passes in every catalogue / passing. Of 40,000 and of 270,000 x
+-- 64, one that the index comes across costs some 6 times as much as one that is scored, so that both
+-- ways cost the same where passing = 6 * wanted * catalogue / passing: see
+-- tests/benchmarks/filters.py.
+CREATE OR REPLACE FUNCTION tterec.few(wanted bigint, catalogue float8) RETURNS int
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT least(sqrt(6 * greatest(wanted, 1) * greatest(catalogue, 1)), 1e6)::int
+$$;
+
+-- How many rows the planner expects of a query. (To Postgres no EXPLAIN is read-only.)
+CREATE OR REPLACE FUNCTION tterec.expected_rows(query text) RETURNS float8
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- Of 200,000 x 64, in ms, by the index and all of them, for a user with a second stage:
-    -- 1,000 passing: 10 and 14; 2,000: 23 and 22; 4,000: 80 and 35; 8,000: 56 and 99;
-    -- for tterec.similar_books 39 and 7; 25 and 13; 15 and 22; 8 and 88.
-    most CONSTANT int := 2000;
+    plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+    RETURN plan #>> '{0,Plan,Plan Rows}';
+END
+$$;
+
+-- Which items pass the filters, as what follows an item id in a condition: `v.item_id IN (...)`; and
+-- whether they are few, for a list of `wanted`: then all are scored, else an index finds those
+-- wanted. `wanted` NULL: for a list by the live generation's second stage. A few ids are named, one
+-- by one, so that the query need not be asked twice.
+CREATE OR REPLACE FUNCTION tterec.among(
+    filters jsonb, wanted bigint, OUT condition text, OUT few boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
     query text := tterec.filter_query(filters);
+    named CONSTANT int := 2000;  -- of more the text costs more than the query
+    most int;
     ids bigint[];
 BEGIN
-    EXECUTE format('SELECT array_agg(item_id) FROM (%s LIMIT $1) matching', query)
-    INTO ids USING most + 1;
-    ids := coalesce(ids, '{}');
-    few := cardinality(ids) <= most;
+    SELECT tterec.few(
+        coalesce(wanted, (m.ranker ->> 'candidates')::bigint, 10),
+        (m.counts ->> 'item_vectors')::float8)
+    INTO most
+    FROM tterec.active_model a JOIN tterec.models m ON m.generation = a.generation;
+    most := coalesce(most, 2000);
+    -- Where the planner expects many more, they are not even counted.
+    IF tterec.expected_rows(query) <= 3::float8 * most THEN
+        EXECUTE format('SELECT array_agg(item_id) FROM (%s LIMIT $1) matching', query)
+        INTO ids USING most + 1;
+        ids := coalesce(ids, '{}');
+    END IF;
+    few := coalesce(cardinality(ids) <= most, false);
     condition := CASE
-        WHEN few THEN format('= ANY (%L::bigint[])', ids) ELSE format('IN (%s)', query) END;
+        WHEN few AND cardinality(ids) <= named THEN format('= ANY (%L::bigint[])', ids)
+        ELSE format('IN (%s)', query) END;
 END
 $$;

@@ -27,7 +27,7 @@ BEGIN
                 WHEN live IS NULL THEN 'tterec.popularity()'
                 ELSE format('(SELECT * FROM tterec.item_popularity WHERE generation = %s)', live)
             END,
-            (SELECT condition FROM tterec.among(filters)))
+            (SELECT condition FROM tterec.among(filters, wanted)))
             USING excluded, wanted;
     ELSIF live IS NULL THEN
         RETURN QUERY

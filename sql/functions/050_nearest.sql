@@ -4,6 +4,7 @@
 CREATE OR REPLACE FUNCTION tterec.search_width(ef_search int, wanted bigint, excluded int)
 RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded, wanted / 2)))::int
 $$;
@@ -13,6 +14,7 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.near_query(generation int, passing text, scan boolean)
 RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 AS $function$
     SELECT pg_catalog.format($text$
         SELECT array_agg(item_id), array_agg(distance)
@@ -66,7 +68,7 @@ DECLARE
     scores real[];
 BEGIN
     IF filters IS NOT NULL THEN
-        SELECT * INTO among FROM tterec.among(filters);
+        SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     END IF;

@@ -66,7 +66,7 @@ BEGIN
     END IF;
     wanted := greatest(k, (ranker ->> 'candidates')::int);
     IF filters IS NOT NULL THEN
-        SELECT * INTO among FROM tterec.among(filters);
+        SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;
         ways := CASE WHEN among.few THEN '{scan}' ELSE '{catalogue,scan}' END;
     END IF;

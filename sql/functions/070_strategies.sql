@@ -56,7 +56,7 @@ DECLARE
     ids bigint[] := '{}';
     scores real[] := '{}';
     more record;
-    among text := (SELECT 'AND p.item_id ' || condition FROM tterec.among(filters)
+    among text := (SELECT 'AND p.item_id ' || condition FROM tterec.among(filters, k)
         WHERE filters IS NOT NULL);
 BEGIN
     SELECT array_agg(d.cluster ORDER BY d.square, d.cluster) INTO nearest

@@ -9,6 +9,7 @@ CREATE OR REPLACE FUNCTION tterec.met_@generation@(
     user_id bigint, items bigint[], ratings real[],
     OUT history int, OUT mean @extension@.vector, OUT profile @extension@.vector)
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
@@ -29,6 +30,7 @@ CREATE OR REPLACE FUNCTION tterec.near_@generation@(
     query @extension@.vector, excluded bigint[], wanted bigint,
     OUT ids bigint[], OUT distances float8[])
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_sort = off  -- the index has the order: never a scan of all vectors
 AS $$
@@ -50,6 +52,7 @@ CREATE OR REPLACE FUNCTION tterec.heard_@generation@(
     items bigint[], ratings real[], unrated_weight float8, width int)
 RETURNS @extension@.sparsevec
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
@@ -81,6 +84,7 @@ CREATE OR REPLACE FUNCTION tterec.leads_@generation@(
     own bigint[], near bigint[], excluded bigint[])
 RETURNS bigint[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
@@ -98,6 +102,7 @@ CREATE OR REPLACE FUNCTION tterec.scored_@generation@(
     met @extension@.sparsevec, similarity_weight float8,
     OUT ids bigint[], OUT scores real[], OUT similarities float8[])
 LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN

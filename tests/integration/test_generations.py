@@ -127,6 +127,7 @@ def test_an_exact_scan_measures_as_exact(database: Database) -> None:
 
 def test_a_poor_index_is_told(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "LADDER", (1,))
+    monkeypatch.setattr(recall, "WORRYING", 1.0)
     told: list[Progress] = []
     vectors = random_vectors(np.arange(1, 6001), dim=32)
     random = np.random.default_rng(3)

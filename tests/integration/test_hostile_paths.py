@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from tests.conftest import create_database, url_of
 from tests.integration.generations import random_ranker
 from tests.integration.test_train import CONFIG, SHOP
-from tterec import clustering, pipeline
+from tterec import clustering, pipeline, precomputing
 from tterec.database.connection import Connection, Database
 from tterec.database.roles import READER
 from tterec.store import evidence_table, generations
@@ -115,7 +115,7 @@ VECTOR = "tterec.user_vector(1)"
 FILTERS = "tterec.filters(NULL, '{0000000001}', 'author 1', NULL, 1951, 2000, 1)"
 RANKER = "(SELECT ranker FROM tterec.models WHERE generation OPERATOR(pg_catalog.=) 1)"
 CALLS = {
-    "among": [f"among({FILTERS})"],
+    "among": [f"among({FILTERS}, 10)", f"among({FILTERS}, NULL)"],
     "by_strategy": [
         f"by_strategy('{name}', {LIST}, 5, '{{3}}', NULL)"
         for name in ("weighted-average", "cluster-kmeans", "popular")
@@ -127,11 +127,22 @@ CALLS = {
     "entries": ["entries('{1:0.5,3:2}/4')"],
     "explain": ["explain(1, '0000000004')", "explain('1', '0000000004')"],
     "explain_after": [f"explain_after(1, {LIST}, '0000000004')"],
+    "expected_rows": ["expected_rows('SELECT FROM tterec.books')"],
+    "few": ["few(10, 40000)"],
     "filter_query": [f"filter_query({FILTERS})"],
     "filters": ["filters('{1}', '{2}', 'a', 'b', 1, 2, 3)"],
+    "fresh_list": ["fresh_list(1)"],
     "heard": [f"heard(1, {RANKER}, {LIST})"],
+    "heard_1": [f"heard_1({LIST}, 0.5, 100)"],
     "history": ["history(1)", "history(1000000)"],
     "history_of_name": ["history_of_name('1')", "history_of_name('nobody')"],
+    "history_digest": ["history_digest(1)"],
+    "leads_1": ["leads_1('{1, 7}', '{2}', '{3}')"],
+    "listed": ["listed(1, 5)", "listed(2, 5)"],
+    "listed_among": [f"listed_among(1, 5, {FILTERS})"],
+    "met_1": [f"met_1(1, {LIST})"],
+    "near_1": [f"near_1({VECTOR}, '{{3}}', 5)"],
+    "near_query": ["near_query(1, ' AND true', false)", "near_query(1, NULL, true)"],
     "nearest": [
         f"nearest(1, {VECTOR}, 5, '{{3}}', 100, 'history')",
         f"nearest(1, {VECTOR}, 5, '{{3}}', 100, 'history', {FILTERS})",
@@ -166,10 +177,20 @@ CALLS = {
     "recommend_after": [f"recommend_after(1, {LIST}, 5, true, NULL, NULL)"],
     "recommend_for_books": ["recommend_for_books('{0000000004}', '{9}', 5)"],
     "recommend_for_profile": ["recommend_for_profile('{\"age\": 34}', 5)"],
+    "recommend_live": [
+        f"recommend_live({user}, 5, true, NULL, NULL, NULL, NULL, 1960, NULL, NULL, NULL)"
+        for user in ("1::pg_catalog.int8", "'1'::pg_catalog.text")
+    ],
     "score": ["score(1, '0000000004')", "score('1', '0000000004')"],
     "score_after": [f"score_after(1, {LIST}, '0000000004')"],
+    "scored_1": [
+        f"scored_1({VECTOR}, '{{2}}', '{{-0.5}}', '{{4}}',"
+        " tterec.heard_1('{1}', '{9}', 0.5, 100), 0.5)"
+    ],
+    "search_width": ["search_width(40, 10, 5)"],
     "similar_books": ["similar_books('0000000004', 5)"],
     "similar_to": ["similar_to('0000000004', 5)"],
+    "untouched": ["untouched(1, 1, 0, NULL, NULL)"],
     "user_id_of": ["user_id_of(' 12 ')"],
     "user_id_type": ["user_id_type()"],
     "user_vector": ["user_vector(1)", "user_vector('1')"],
@@ -200,6 +221,7 @@ def shop(server: str, template: str) -> Database:
         assert row is not None
         connection.execute(EVIL.replace("%(extension)s", f"'{row[0]}'").replace("%%", "%").encode())
         connection.execute(f"GRANT SELECT, INSERT ON tterec.ratings TO {READER}".encode())
+    precomputing.precompute(database)
     return database
 
 
@@ -247,7 +269,7 @@ def test_every_function_returns_the_same_under_a_hostile_path(
             wild = wild.replace("::real[]", "::pg_catalog.float4[]")
             found = results(caller, path, wild)
             assert found == results(caller, "pg_catalog", call), call
-            assert found
+            assert found, call
     for call in RAISES["refuse_value"]:
         with pytest.raises(pg.InvalidParameterValue, match="pass a text"):
             results(caller, path, call)

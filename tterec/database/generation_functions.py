@@ -1,10 +1,10 @@
-"""The SQL functions of one generation's own, made when it is promoted: `sql/generation/`."""
+"""The SQL functions of one generation's own, made when it is published: `sql/generation/`."""
 
 from __future__ import annotations
 
 import re
 
-from tterec.database import resources
+from tterec.database import resources, roles
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 
@@ -34,6 +34,7 @@ def create(connection: Connection, generation: int) -> None:
         ),
     }
     connection.execute(re.sub("@[a-z]+@", lambda name: meant[name[0]], body()).encode())
+    roles.grant_functions(connection, _existing(connection, generation))
 
 
 def create_missing(connection: Connection, generation: int) -> None:
@@ -67,13 +68,18 @@ def missing(connection: Connection, generation: int) -> list[str]:
 
 def drop(connection: Connection, generation: int) -> None:
     """Drop those that there are."""
+    for name in _existing(connection, generation):
+        connection.execute(f"DROP FUNCTION {name}".encode())
+
+
+def _existing(connection: Connection, generation: int) -> list[str]:
+    """Name and arguments of those that there are, as Postgres quotes them."""
     rows = connection.execute(
         "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
         " AND proname = ANY (%s)",
         ([f"{name}_{generation}" for name in _names()],),
     ).fetchall()
-    for (name,) in rows:  # as Postgres quotes it
-        connection.execute(f"DROP FUNCTION {name}".encode())
+    return [str(row[0]) for row in rows]
 
 
 def _names() -> list[str]:

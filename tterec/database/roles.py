@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from psycopg import errors as pg
 
@@ -60,6 +61,15 @@ def _close_functions(connection: Connection) -> str:
         names = ", ".join(name for name, _ in rows)
         connection.execute(f"REVOKE ALL ON FUNCTION {names} FROM PUBLIC".encode())
     return ", ".join(name for name, definer in rows if not definer)
+
+
+def grant_functions(connection: Connection, names: Sequence[str]) -> None:
+    """Let readers, and not PUBLIC, call these functions that were made just now."""
+    if names:
+        listed = ", ".join(names)
+        connection.execute(f"REVOKE ALL ON FUNCTION {listed} FROM PUBLIC".encode())
+        if reader_exists(connection):
+            connection.execute(f"GRANT EXECUTE ON FUNCTION {listed} TO {READER}".encode())
 
 
 def missing_reader(connection: Connection) -> str | None:

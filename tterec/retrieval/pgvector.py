@@ -159,9 +159,12 @@ def listed(
     return {item_id: (isbn, title) for item_id, isbn, title in rows}
 
 
-def among(connection: Connection, filters: Filters | None) -> Among | None:
+def among(
+    connection: Connection, filters: Filters | None, wanted: int | None = None
+) -> Among | None:
     """Which items pass the filters, as of now; None where there are none.
 
+    `wanted` is the length of the list, where no second stage makes it.
     Raises InvalidArgument where a filter needs a column that the items query does not return.
     """
     if filters is None or not filters.on:
@@ -170,7 +173,7 @@ def among(connection: Connection, filters: Filters | None) -> Among | None:
     for name in ("only_isbns", "without_isbns"):
         given[name] = None if given[name] is None else list(given[name])
     try:
-        row = query(connection, "among", **given).fetchone()
+        row = query(connection, "among", **given, wanted=wanted).fetchone()
     except (pg.UndefinedColumn, pg.DatatypeMismatch) as error:
         raise errors.InvalidArgument(error.diag.message_primary) from error
     return None if row is None else Among(*row)

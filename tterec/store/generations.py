@@ -189,6 +189,7 @@ def publish_vectors(
                 f"generation {generation} is no longer being built: another process cleared it "
                 "away; run: tterec train"
             )
+        generation_functions.create(connection, generation)
 
 
 def keep_stages(connection: Connection, generation: int, seconds: Mapping[str, float]) -> None:
@@ -253,6 +254,7 @@ def promote(connection: Connection, generation: int) -> None:
     with connection.transaction():
         locks.await_promotion(connection)
         _require_ready(connection, generation)
+        # One that was published before there were such functions has none.
         generation_functions.create_missing(connection, generation)
         locks.in_short_waits(connection, lambda: _point_views(connection, generation))
         _keep_popularity(connection, generation)
