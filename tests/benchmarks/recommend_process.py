@@ -18,8 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.benchmarks import serving
-from tterec import pipeline
+from tests.benchmarks import big_shop
+from tests.benchmarks.own_server import own_server
 from tterec.database.connection import Database
 
 TARGET = 1.5
@@ -94,10 +94,8 @@ def main() -> None:
     if arguments.database_url:
         measure(Database(arguments.database_url), arguments.rounds)
     else:
-        with serving.own_server() as database:
-            pipeline.upgrade(database)
-            with database.connect() as connection:
-                serving.build(connection, books=15_000, ef_search=100)
+        with own_server() as database:
+            big_shop.ensure(database, big_shop.Shop(books=30_000, users=300, ef_search=100))
             measure(database, arguments.rounds)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.generations import plant_books, random_vectors
 from tterec.config import TrainingConfig
-from tterec.database import doctor, memory, roles
+from tterec.database import doctor, generation_functions, memory, roles
 from tterec.database.connection import Database
 from tterec.database.doctor import Finding
 from tterec.store import generations, notices, vector_tables
@@ -44,9 +44,11 @@ def plant(database: Database, rows: int = ROWS, dim: int = 4) -> str:
         generation = generations.begin(connection, TrainingConfig(dim=dim))
         vector_tables.create(connection, generation, random_vectors(ids, dim=dim))
         connection.execute(
-            "UPDATE tterec.models SET status = 'ready', dim = %s WHERE generation = %s",
+            "UPDATE tterec.models SET status = 'ready', dim = %s,"
+            " history_weights = array_fill(1::real, ARRAY[12]) WHERE generation = %s",
             (dim, generation),
         )
+        generation_functions.create(connection, generation)
         connection.execute(
             "INSERT INTO tterec.active_model (generation) VALUES (%s)", (generation,)
         )
