@@ -11,7 +11,17 @@ from tterec.config import TrainingConfig
 from tterec.database import functions, schema
 from tterec.database.connection import Database
 from tterec.records import GenerationInfo, ProgressCallback, ignore
-from tterec.store import generations, kinds, live_views, locks, pruning, reading, registry, sources
+from tterec.store import (
+    generations,
+    kinds,
+    live_views,
+    locks,
+    pruning,
+    reading,
+    registry,
+    sources,
+    user_lists,
+)
 from tterec.store import load as loading
 from tterec.store.load_summary import LoadSummary
 from tterec.store.pruning import Pruned
@@ -116,7 +126,8 @@ def models_show(database: Database, generation: int) -> dict[str, Any]:
     """What the registry knows of one generation, JSON-able. Raises UnknownGeneration."""
     with database.connect() as connection:
         schema.require_current(connection)
-        return registry.show(connection, generation)
+        found = registry.show(connection, generation)
+        return {**found, "user_lists": user_lists.count(connection, generation)}
 
 
 def models_promote(database: Database, generation: int) -> None:
