@@ -21,6 +21,7 @@ from tterec.store import (
     reading,
     registry,
     sources,
+    user_lists,
 )
 from tterec.store import load as loading
 from tterec.store.load_summary import LoadSummary
@@ -143,7 +144,8 @@ def models_show(database: Database, generation: int) -> dict[str, Any]:
     """What the registry knows of one generation, JSON-able. Raises UnknownGeneration."""
     with database.connect() as connection:
         schema.require_current(connection)
-        return registry.show(connection, generation)
+        found = registry.show(connection, generation)
+        return {**found, "user_lists": user_lists.count(connection, generation)}
 
 
 def models_promote(database: Database, generation: int) -> None:

@@ -8,17 +8,14 @@ CREATE OR REPLACE FUNCTION tterec.history_digest(user_id bigint)
 RETURNS TABLE (digest bigint)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 AS $$
-    -- Rows that are there twice cancel out in the one, and not in the other.
+    -- A sum: rows that are there twice do not cancel out. Hashes of 64 bits, whose sum is numeric,
+    -- would take 10 us more for 20 rows; of 32 bits, one change in four billion is not noticed.
     SELECT pg_catalog.hashint8extended(
-        coalesce(pg_catalog.bit_xor(met.hash), 0::bigint) OPERATOR(pg_catalog.#) coalesce(
-            pg_catalog.sum((met.hash OPERATOR(pg_catalog.&) 2147483647::bigint)::int), 0::bigint),
+        coalesce(pg_catalog.sum(
+            pg_catalog.hash_record(ROW(i.item_id, i.rating, i.rated_at))), 0::bigint),
         pg_catalog.count(*))
-    FROM (
-        SELECT pg_catalog.hash_record_extended(
-            ROW(i.item_id, i.rating, i.rated_at), 0::bigint) AS hash
-        FROM tterec.interactions i
-        WHERE i.user_id OPERATOR(pg_catalog.=) history_digest.user_id
-    ) met
+    FROM tterec.interactions i
+    WHERE i.user_id OPERATOR(pg_catalog.=) history_digest.user_id
 $$;
 
 -- Whether a list is right although items have changed since: none of them is, or was, among those

@@ -139,7 +139,7 @@ CALLS = {
     "history_digest": ["history_digest(1)"],
     "leads_1": ["leads_1('{1, 7}', '{2}', '{3}')"],
     "listed": ["listed(1, 5)", "listed(2, 5)"],
-    "listed_among": [f"listed_among(1, 5, {FILTERS})"],
+    "listed_among": [f"listed_among(500, 5, {FILTERS})"],
     "met_1": [f"met_1(1, {LIST})"],
     "near_1": [f"near_1({VECTOR}, '{{3}}', 5)"],
     "near_query": ["near_query(1, ' AND true', false)", "near_query(1, NULL, true)"],
@@ -207,6 +207,8 @@ def shop(server: str, template: str) -> Database:
     database = Database(url_of(server, create_database(server, template)))
     with database.connect() as connection:
         connection.execute(SHOP)
+        # Without a history: filters choose from a list by similarity alone.
+        connection.execute("INSERT INTO tterec.users VALUES (500, 'lima, peru', 30)")
     pipeline.train(database, CONFIG)
     clustering.cluster(database, clusters=3)
     with database.connect() as connection:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 
 import numpy as np
@@ -23,7 +25,7 @@ from tests.integration.test_user_lists import live, serves
 from tterec import Recommender, pipeline, updating, working
 from tterec.database.connection import Connection, Database
 from tterec.precomputing import precompute
-from tterec.store import item_updates, list_changes
+from tterec.store import item_updates, list_changes, locks
 from tterec.store.batches import batch
 
 USERS = range(1, 31)
@@ -278,3 +280,27 @@ def test_users_with_text_ids(database: Database, tmp_path: object) -> None:
         assert found[0]["isbn"] not in [
             line["isbn"] for line in by_sql(connection, "recommend('member-7', 10)")
         ]
+
+
+def ends_only_after(release: Callable[[], object], work: Callable[[], object]) -> None:
+    done: list[object] = []
+    thread = threading.Thread(target=lambda: done.append(work()), daemon=True)
+    thread.start()
+    thread.join(1)
+    assert not done
+    release()
+    thread.join(30)
+    assert done
+
+
+def test_who_changes_users_and_who_makes_lists_wait_for_each_other(trained: Database) -> None:
+    """Else the list of a user who is being forgotten could come back, or be of an old profile."""
+    run(trained, "DELETE FROM tterec.users WHERE user_id = 4")
+    with trained.connect(autocommit=True) as maker, ExitStack() as made:
+        made.enter_context(locks.making_lists(maker))
+        ends_only_after(made.close, lambda: updating.update(trained))
+    run(trained, "UPDATE tterec.ratings SET rating = 4 WHERE user_id = 5")
+    with trained.connect() as changer:
+        locks.await_lists(changer)
+        ends_only_after(changer.commit, lambda: precompute(trained, top=20))
+    assert assert_right(trained) == set(USERS) - {4}

@@ -13,12 +13,15 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
+from tests.integration.generations import plant_ratings
 from tests.integration.test_surfaces import assert_same, by_sql, plant_shop
-from tterec import Filters, Recommender, pipeline
+from tests.integration.test_user_lists import serves
+from tterec import Filters, Recommender, errors, pipeline
 from tterec.database import programs, system_user
 from tterec.database.cluster import Cluster
 from tterec.database.connection import Connection, Database
 from tterec.database.roles import READER
+from tterec.precomputing import precompute
 from tterec.stats import stats
 
 USER = 4
@@ -158,6 +161,21 @@ def test_statistics_come_from_a_replica(servers: Servers) -> None:
     assert [one.bytes for one in theirs.indexes or ()] == [one.bytes for one in ours.indexes or ()]
     assert theirs.dead_tuples is None
     assert {"dead_tuples", "worker_listens"} <= theirs.unseen.keys()
+
+
+def test_lists_made_on_the_primary_serve_there(servers: Servers) -> None:
+    assert precompute(servers.primary).made > 0
+    with servers.replica.connect(autocommit=True) as replica:
+        as_reader(replica)
+        assert soon(lambda: serves(replica, 5))
+        with servers.primary.connect() as primary:
+            assert by_sql(replica, "recommend(5)") == by_sql(primary, "recommend(5)")
+            plant_ratings(primary, 5, [1499], [9.0])
+            primary.commit()
+            assert soon(lambda: not serves(replica, 5))
+            assert_same(by_sql(replica, "recommend(5)"), by_sql(primary, "recommend(5)"))
+    with pytest.raises(errors.DatabaseError, match="connect to the primary"):
+        precompute(servers.replica)
 
 
 def test_nothing_is_written_there(servers: Servers) -> None:

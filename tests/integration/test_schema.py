@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.script import ScriptDirectory
 
 from tterec import errors, pipeline
@@ -146,3 +147,27 @@ def test_the_extension_may_live_in_any_schema(empty_database: Database) -> None:
         connection.execute('CREATE EXTENSION vector SCHEMA "odd ones"')
     pipeline.upgrade(empty_database)
     assert schema.differences(empty_database) == []
+
+
+def test_lists_come_to_a_database_of_0004_that_has_data(empty_database: Database) -> None:
+    with empty_database.engine() as engine, engine.begin() as outer:
+        connection = outer.connection.driver_connection
+        assert connection is not None
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE SCHEMA tterec")
+        command.upgrade(schema._alembic_config(outer), "0004")
+        connection.execute(
+            "INSERT INTO tterec.users (user_id) VALUES (5);"
+            "INSERT INTO tterec.models (status, objective, seed, config, sources)"
+            " VALUES ('ready', 'softmax', 0, '{}', '{}');"
+            "INSERT INTO tterec.user_state VALUES (1, 5, gen_random_uuid(), true)"
+        )
+    with empty_database.connect() as connection, pytest.raises(errors.SchemaOutdated):
+        schema.require_current(connection)
+    pipeline.upgrade(empty_database)
+    assert schema.differences(empty_database) == []
+    with empty_database.connect() as connection:
+        assert connection.execute("SELECT user_id FROM tterec.user_state").fetchone() == (5,)
+        connection.execute("INSERT INTO tterec.list_sets (generation, top) VALUES (1, 200)")
+        connection.execute("DELETE FROM tterec.models")
+        assert connection.execute("SELECT count(*) FROM tterec.list_sets").fetchone() == (0,)

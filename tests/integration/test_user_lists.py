@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -28,7 +26,7 @@ from tests.integration.test_surfaces import (
     by_sql,
     plant_shop,
 )
-from tterec import Filters, Recommender, errors
+from tterec import Filters, Recommender, errors, pipeline
 from tterec.bulk_lists import Bulk
 from tterec.database.connection import Connection, Database
 from tterec.database.roles import READER
@@ -208,6 +206,8 @@ def test_a_second_run_makes_only_what_may_be_wrong(shop: Database) -> None:
         assert serves(connection, 900)
         rows = connection.execute("SELECT FROM tterec.user_lists WHERE user_id = 8").fetchall()
         assert rows == []
+        shown = pipeline.models_show(shop, 1)["user_lists"]
+        assert shown == done.kept + done.made
         assert str(done).startswith(f"Generation 1: 2 lists made, {done.kept} still right; ")
     assert precompute(shop, top=20).made == done.kept + 2  # of another depth
     with shop.connect() as connection:
@@ -349,31 +349,3 @@ def test_a_list_shorter_than_asked_for_is_that_of_a_small_catalogue(database: Da
                 assert_same(found, [asdict(one) for one in recommender.recommend(user, k)])
         assert serves(connection, 1, 28)
         assert [one["book_id"] for one in by_sql(connection, "recommend(1, 4)")] == [1, 2, 5, 6]
-
-
-@contextmanager
-def in_thread(work: Any) -> Iterator[threading.Thread]:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield thread
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def test_a_user_who_is_forgotten_meanwhile_has_no_list(shop: Database) -> None:
-    """Who forgets waits for the batch that may be making the list."""
-    with shop.connect(autocommit=True) as maker, shop.connect() as forgetter:
-        with locks.making_lists(maker):
-            done: list[int] = []
-
-            def forget() -> None:
-                locks.await_lists(forgetter)
-                user_lists.drop(forgetter, [1], [4])
-                forgetter.commit()
-                done.append(1)
-
-            with in_thread(forget) as thread:
-                thread.join(0.3)
-                assert done == []
-                maker.execute("SELECT pg_advisory_unlock_all()")
-        assert done == [1]
