@@ -28,7 +28,7 @@ def cluster(
     TterecError without scikit-learn.
     """
     model, found = _fitted(database, method, clusters, progress)
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         store.keep(connection, model.generation, found)
     return model.generation, found
 
@@ -53,7 +53,7 @@ def prepare(
         )
     )
     model, found = _fitted(database, method, None, progress)
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         stored = store.keep_if_permitted(connection, model.generation, found)
     if not stored:
         memory[model.generation, method] = found

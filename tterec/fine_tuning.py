@@ -42,9 +42,10 @@ def fine_tune(
     towers do. Whatever goes wrong, the live generation stays as it is. Raises NoActiveModel, Busy
     while another process trains on this database, SourceError, TrainingError.
     """
-    with database.connect(autocommit=True) as guard:  # holds the locks from end to end
+    with database.connect(autocommit=True, patient=True) as guard:  # holds the locks
         schema.require_current(guard)
         locks.hold_training(guard)
+        publishing.check_connections(database)
         live = registry.live(guard)
         if live is None:
             raise NoActiveModel

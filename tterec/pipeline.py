@@ -67,9 +67,10 @@ def train(
     trains on this database, SourceError, TrainingError.
     """
     config = config or TrainingConfig()
-    with database.connect(autocommit=True) as guard:  # holds the locks from end to end
+    with database.connect(autocommit=True, patient=True) as guard:  # holds the locks
         schema.require_current(guard)
         locks.hold_training(guard)
+        publishing.check_connections(database)
         queries = sources.chosen(guard, query_files or {})
         columns = reading.described(guard, queries)
         last = registry.last_kinds(guard)
@@ -121,20 +122,20 @@ def models_show(database: Database, generation: int) -> dict[str, Any]:
 
 def models_promote(database: Database, generation: int) -> None:
     """Make a ready generation the live one. Raises UnknownGeneration, Busy."""
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         generations.promote(connection, generation)
 
 
 def models_rollback(database: Database) -> int:
     """Make the previous generation live again; its number. Raises UnknownGeneration, Busy."""
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         return generations.rollback(connection)
 
 
 def models_prune(database: Database, progress: ProgressCallback = ignore) -> Pruned:
     """Drop all generations but the live and the previous one; see `tterec.store.pruning`."""
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         return pruning.prune(connection, progress=progress)

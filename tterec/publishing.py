@@ -28,6 +28,13 @@ from tterec.store.sources import Queries
 _PROBED_USERS = 150
 
 
+def check_connections(database: Database) -> None:
+    """Raise ConnectionFailed now where the second connection that publishing takes is refused:
+    better than after hours of training."""
+    with database.connect():
+        pass
+
+
 @contextmanager
 def building(
     database: Database,
@@ -60,7 +67,7 @@ def publish(
 ) -> None:
     """Write what a generation holds, and check its index: it is ready."""
     probes = _probes(model.vectors, data.interactions, seed)
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         generations.record(
             connection, generation, model, counts=_counts(data), watermark=data.read_at
         )
@@ -80,7 +87,7 @@ def publish(
 def promote(database: Database, generation: int) -> None:
     """Make the generation live. If that is refused, it stays ready, and the error says so."""
     try:
-        with database.connect(autocommit=True) as connection:
+        with database.connect(autocommit=True, patient=True) as connection:
             generations.promote(connection, generation)
     except TterecError as error:  # hours of training are not thrown away for a lock
         raise type(error)(

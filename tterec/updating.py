@@ -163,7 +163,7 @@ def update(database: Database, progress: ProgressCallback = ignore) -> Updated:
     the next one goes on from there. Raises NoActiveModel, SourceError, and Busy while another
     update runs.
     """
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         locks.hold_update(connection)
         return follow(connection, progress)

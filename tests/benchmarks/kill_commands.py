@@ -28,7 +28,10 @@ class Shop:
         self.loaded = 0  # the number in the names of what was last to be loaded
         self.new_books: list[int] = []
         (folder / "train.toml").write_text(SETTINGS, encoding="utf-8")
-        with database.connect() as connection:
+
+    def plant(self) -> None:
+        """Fill an empty database that has the schema."""
+        with self.database.connect() as connection:
             made_up.plant_books(connection, BOOKS)
             connection.execute(
                 "SELECT setval(pg_get_serial_sequence('tterec.books', 'book_id'), %s)", (BOOKS,)
@@ -105,7 +108,12 @@ def _loaded(shop: Shop, connection: Connection) -> list[int]:
         " (SELECT count(*) FROM tterec.books WHERE isbn LIKE %(isbn)s),"
         " (SELECT count(*) FROM tterec.ratings WHERE user_id BETWEEN %(first)s AND %(last)s),"
         " (SELECT count(*) FROM tterec.rejected_rows WHERE raw LIKE %(raw)s)",
-        {"first": first, "last": last, "isbn": f"L{shop.loaded:04}%", "raw": f"{shop.loaded}%"},
+        {
+            "first": first,
+            "last": last,
+            "isbn": f"L{shop.loaded:04}%",
+            "raw": f"%,L{shop.loaded:04}%",
+        },
     ).fetchone()
     assert row is not None
     return list(row)

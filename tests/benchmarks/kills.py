@@ -171,6 +171,7 @@ def kills(database: Database, folder: Path, times: int, seed: int = 0) -> Report
     """Plant a shop in an empty database that has the schema, and kill in it."""
     shop, report, random = Shop(database, folder), Report(), np.random.default_rng(seed)
     seconds = {}
+    shop.plant()
     for command in COMMANDS.values():  # train comes first: the others need what it publishes
         command.prepare(shop)
         begun = time.monotonic()

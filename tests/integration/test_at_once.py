@@ -34,6 +34,7 @@ def shop(server: str, template: str) -> Iterator[Shop]:
     name = create_database(server, template)
     with tempfile.TemporaryDirectory() as folder:
         shop = Shop(Database(url_of(server, name)), Path(folder))
+        shop.plant()
         assert again(shop, TRAIN) == []
         with Readers(shop.database, READERS) as readers:
             yield shop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -54,6 +55,16 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except TterecError as error:
             click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = error.filename or "for temporary files or the output"
+            click.echo(
+                f"Error: this computer's disk is full ({where}): free some space, or set TMPDIR to "
+                "another disk, and try again",
+                err=True,
+            )
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)

@@ -147,7 +147,7 @@ def load(
                 progress(
                     Progress(source.file.name, message=f"{source.file.name}: ignoring {names}")
                 )
-        connection = stack.enter_context(database.connect())
+        connection = stack.enter_context(database.connect(patient=True))
         require_current(connection)
         _begin(connection)
         return _load(connection, sources, rejected_rows, progress)
