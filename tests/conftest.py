@@ -69,12 +69,13 @@ def url_of(server: str, name: str) -> str:
     return server.replace("/postgres?", f"/{name}?")
 
 
-def create_database(server: str, template: str | None = None) -> str:
-    """Create a database, empty or as a copy; return its name."""
+def create_database(server: str, template: str | None = None, tablespace: str | None = None) -> str:
+    """Create a database, empty or as a copy, perhaps in a tablespace; return its name."""
     name = f"test_{next(_NAMES)}"
     with psycopg.connect(server, autocommit=True) as connection:
         copied = f" TEMPLATE {template}" if template else ""
-        connection.execute(f"CREATE DATABASE {name}{copied}".encode())
+        placed = f" TABLESPACE {tablespace}" if tablespace else ""
+        connection.execute(f"CREATE DATABASE {name}{copied}{placed}".encode())
     return name
 
 

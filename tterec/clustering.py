@@ -31,7 +31,7 @@ def cluster(
     database = database.of("cluster")
     model, found = _fitted(database, method, clusters, progress)
     with (
-        database.connect(autocommit=True) as connection,
+        database.connect(autocommit=True, patient=True) as connection,
         stage(connection, "store", progress),
     ):
         store.keep(connection, model.generation, found)
@@ -59,7 +59,7 @@ def prepare(
         )
     )
     model, found = _fitted(database, method, None, progress)
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         stored = store.keep_if_permitted(connection, model.generation, found)
     if not stored:
         memory[model.generation, method] = found

@@ -44,7 +44,7 @@ def evaluate(
     protocol = protocol or Protocol()
     config = config or live_settings(database)
     database = database.of("evaluate")
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         queries = sources.chosen(connection, {})
         live = registry.live(connection)
@@ -63,7 +63,7 @@ def _store(
 ) -> Report:
     """Keep the report with the generation that was live, or say why not."""
     try:
-        with database.connect(autocommit=True) as connection:
+        with database.connect(autocommit=True, patient=True) as connection:
             reason = _why_not(connection, config, queries, live)
             if reason is None and live is not None:
                 stored = replace(report, generation=live)

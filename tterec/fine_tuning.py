@@ -45,9 +45,10 @@ def fine_tune(
     while another process trains on this database, SourceError, TrainingError.
     """
     database, progress = database.of("update --fine-tune"), Timings(progress)
-    with database.connect(autocommit=True) as guard:  # holds the locks from end to end
+    with database.connect(autocommit=True, patient=True) as guard:  # holds the locks
         schema.require_current(guard)
         locks.hold_training(guard)
+        publishing.check_connections(database)
         live = registry.live(guard)
         if live is None:
             raise NoActiveModel

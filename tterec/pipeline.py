@@ -84,10 +84,11 @@ def train(
     database, progress = database.of("train"), Timings(progress)
     with (
         fitting.together() as group,
-        database.connect(autocommit=True) as guard,  # holds the locks from end to end
+        database.connect(autocommit=True, patient=True) as guard,  # holds the locks
     ):
         schema.require_current(guard)
         locks.hold_training(guard)
+        publishing.check_connections(database)
         queries = sources.chosen(guard, query_files or {})
         columns = reading.described(guard, queries)
         last = registry.last_kinds(guard)
@@ -150,7 +151,7 @@ def models_show(database: Database, generation: int) -> dict[str, Any]:
 
 def models_promote(database: Database, generation: int) -> None:
     """Make a ready generation the live one. Raises UnknownGeneration, Busy."""
-    with database.of("models promote").connect(autocommit=True) as connection:
+    with database.of("models promote").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         prewarming.prewarm(database, generation)
         generations.promote(connection, generation)
@@ -158,7 +159,7 @@ def models_promote(database: Database, generation: int) -> None:
 
 def models_rollback(database: Database) -> int:
     """Make the previous generation live again; its number. Raises UnknownGeneration, Busy."""
-    with database.of("models rollback").connect(autocommit=True) as connection:
+    with database.of("models rollback").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         generation = generations.rollback(connection)
     prewarming.prewarm(database, generation)  # afterwards: who rolls back is in a hurry
@@ -167,6 +168,6 @@ def models_rollback(database: Database) -> int:
 
 def models_prune(database: Database, progress: ProgressCallback = ignore) -> Pruned:
     """Drop all generations but the live and the previous one; see `tterec.store.pruning`."""
-    with database.of("models prune").connect(autocommit=True) as connection:
+    with database.of("models prune").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         return pruning.prune(connection, progress=progress)

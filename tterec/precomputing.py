@@ -55,7 +55,7 @@ def precompute(
     if not 1 <= top <= DEEPEST:
         raise errors.InvalidArgument(f"--top {top} is not between 1 and {DEEPEST:,}")
     start = time.perf_counter()
-    with database.connect(autocommit=True) as connection:
+    with database.of("precompute").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         locks.hold_precompute(connection)
         snapshots.prepare(connection)

@@ -29,6 +29,13 @@ from tterec.store.stages import showing
 _PROBED_USERS = 150
 
 
+def check_connections(database: Database) -> None:
+    """Raise ConnectionFailed now where the second connection that publishing takes is refused:
+    better than after hours of training."""
+    with database.connect():
+        pass
+
+
 @contextmanager
 def building(
     database: Database,
@@ -61,7 +68,7 @@ def publish(
 ) -> None:
     """Write what a generation holds, and check its index: it is ready."""
     probes = _probes(model.vectors, data.interactions, seed)
-    with database.connect(autocommit=True) as connection:
+    with database.connect(autocommit=True, patient=True) as connection:
         generations.record(
             connection, generation, model, counts=_counts(data), watermark=data.read_at
         )
@@ -83,7 +90,7 @@ def promote(database: Database, generation: int) -> None:
     try:
         prewarming.prewarm(database, generation)
         with (
-            database.connect(autocommit=True) as connection,
+            database.connect(autocommit=True, patient=True) as connection,
             showing(connection, "promote"),
         ):
             generations.promote(connection, generation)

@@ -101,7 +101,7 @@ def tune(
     config = TrainingConfig(**fixed)
     space = search_space(config.objective, fixed)
     default = {one.name: getattr(config, one.name) for one in space}
-    with database.connect(autocommit=True) as guard:  # holds the lock from end to end
+    with database.connect(autocommit=True, patient=True) as guard:  # holds the lock from end to end
         schema.require_current(guard)
         locks.hold_tuning(guard)
         queries = sources.chosen(guard, {})

@@ -198,7 +198,7 @@ def update(database: Database, progress: ProgressCallback = ignore) -> Updated:
     the next one goes on from there. Raises NoActiveModel, SourceError, RowsRefused, once
     everything else is done, where rows cannot be embedded, and Busy while another update runs.
     """
-    with database.of("update").connect(autocommit=True) as connection:
+    with database.of("update").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         locks.hold_update(connection)
         return follow(connection, progress)

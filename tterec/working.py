@@ -75,7 +75,7 @@ def work(
     while True:
         start = time.monotonic()
         try:
-            with database.connect(autocommit=True) as connection:
+            with database.connect(autocommit=True, patient=True) as connection:
                 schema.require_current(connection)
                 worker = _Worker(connection, done, say)
                 if once:

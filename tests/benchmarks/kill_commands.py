@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import click
+
 from tests.benchmarks.kill_instants import Instant, copying, indexing, waiting
 from tests.integration import generations as made_up
+from tterec.cli import main
 from tterec.database.connection import Connection, Database
 from tterec.store import locks, registry
 
@@ -28,7 +31,10 @@ class Shop:
         self.loaded = 0  # the number in the names of what was last to be loaded
         self.new_books: list[int] = []
         (folder / "train.toml").write_text(SETTINGS, encoding="utf-8")
-        with database.connect() as connection:
+
+    def plant(self) -> None:
+        """Fill an empty database that has the schema."""
+        with self.database.connect() as connection:
             made_up.plant_books(connection, BOOKS)
             connection.execute(
                 "SELECT setval(pg_get_serial_sequence('tterec.books', 'book_id'), %s)", (BOOKS,)
@@ -105,7 +111,12 @@ def _loaded(shop: Shop, connection: Connection) -> list[int]:
         " (SELECT count(*) FROM tterec.books WHERE isbn LIKE %(isbn)s),"
         " (SELECT count(*) FROM tterec.ratings WHERE user_id BETWEEN %(first)s AND %(last)s),"
         " (SELECT count(*) FROM tterec.rejected_rows WHERE raw LIKE %(raw)s)",
-        {"first": first, "last": last, "isbn": f"L{shop.loaded:04}%", "raw": f"{shop.loaded}%"},
+        {
+            "first": first,
+            "last": last,
+            "isbn": f"L{shop.loaded:04}%",
+            "raw": f"%,L{shop.loaded:04}%",
+        },
     ).fetchone()
     assert row is not None
     return list(row)
@@ -169,6 +180,26 @@ def _lock_live_vectors(connection: Connection) -> None:
     connection.execute(f"LOCK TABLE tterec.item_vectors_{live} IN SHARE MODE".encode())
 
 
+def _new_ratings(shop: Shop) -> None:
+    """A rating of each of thirty users: their lists are out of date."""
+    book = 1 + next(shop.numbers) % BOOKS
+    with shop.database.connect() as connection:
+        connection.execute(
+            "INSERT INTO tterec.ratings SELECT u, %s, 9 FROM generate_series(41, 70) u"
+            " ON CONFLICT DO NOTHING",
+            (book,),
+        )
+
+
+def _without_lists(shop: Shop, connection: Connection) -> list[str]:
+    row = connection.execute(
+        "SELECT count(*) FROM tterec.users u WHERE NOT EXISTS (SELECT FROM tterec.user_lists l,"
+        " tterec.active_model a WHERE (l.generation, l.user_id) = (a.generation, u.user_id))"
+        " AND EXISTS (SELECT FROM tterec.ratings r WHERE r.user_id = u.user_id)"
+    ).fetchone()
+    return [f"{row} users have no list"] if row != (0,) else []
+
+
 def _nothing(_: Shop, __: Connection) -> list[str]:
     return []
 
@@ -225,6 +256,18 @@ COMMANDS = {
             again=("--once",),
             stays=True,
         ),
+        Command(
+            "precompute",
+            lambda _: ["precompute"],
+            prepare=_new_ratings,
+            half=_nothing,
+            done=_without_lists,
+            instants=(
+                copying("inside COPY", "pg_temp.staged\\_lists", "NEW.user_id = 50"),
+                waiting("inside a batch", "LOCK TABLE tterec.user_lists IN SHARE MODE"),
+            ),
+        ),
     )
+    if one.name in main.list_commands(click.Context(main))
 }
-"""By name. A command more is a row more here."""
+"""By name, those that this tterec has. A command more is a row more here."""

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.kills [--times 200] [--seed 0] [--database-url URL]
 
-Kills `tterec train`, `load`, `update` and `worker`, by `kill -9` or by ending their session on the
-server, at named instants in turn and at random ones, while readers ask for lists all the time.
+Kills the commands of kill_commands.py, by `kill -9` or by ending their session on the server, at
+named instants in turn and at random ones, while readers ask for lists all the time.
 After each kill nothing of it may be half-visible, no session of it may be left, the same command
 must work, and a prune must leave nothing of generations that are neither live nor the previous
 one. Prints kills and faults by command and instant, and fails if there was a fault.
@@ -12,6 +12,7 @@ one. Prints kills and faults by command and instant, and fails if there was a fa
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -77,7 +78,12 @@ def kill(
             process.kill()
         else:
             watcher.execute("SELECT pg_terminate_backend(unnest(%s::int[]))", (there,))
-    faults = _of_client(process) if victim == "client" else _of_session(shop, process, command)
+    if victim == "client":
+        if process.wait() != -9:
+            return _ended(process, instant)
+        faults = []
+    else:
+        faults = _of_session(shop, process, command)
     return at, [*faults, *checks.left_behind(watcher, who)]
 
 
@@ -85,11 +91,6 @@ def _ended(process: Running, instant: Instant) -> tuple[str, list[str]] | None:
     if process.ended or instant.name != "at random":
         return "", [f"ended with {process.ended} before the kill: {process.said[-800:]}"]
     return None
-
-
-def _of_client(process: Running) -> list[str]:
-    ended = process.wait()
-    return [] if ended == -9 else [f"ended with {ended}"]
 
 
 def _of_session(shop: Shop, process: Running, command: Command) -> list[str]:
@@ -171,6 +172,7 @@ def kills(database: Database, folder: Path, times: int, seed: int = 0) -> Report
     """Plant a shop in an empty database that has the schema, and kill in it."""
     shop, report, random = Shop(database, folder), Report(), np.random.default_rng(seed)
     seconds = {}
+    shop.plant()
     for command in COMMANDS.values():  # train comes first: the others need what it publishes
         command.prepare(shop)
         begun = time.monotonic()
@@ -213,6 +215,7 @@ def main() -> None:
         "--database-url", help="An empty database, as superuser. Default: a server of its own."
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its server ends with it
     with ExitStack() as stack:
         url = arguments.database_url
         database = Database(url) if url else stack.enter_context(own_server())

@@ -34,6 +34,7 @@ def shop(server: str, template: str) -> Iterator[Shop]:
     name = create_database(server, template)
     with tempfile.TemporaryDirectory() as folder:
         shop = Shop(Database(url_of(server, name)), Path(folder))
+        shop.plant()
         assert again(shop, TRAIN) == []
         with Readers(shop.database, READERS) as readers:
             yield shop
@@ -115,6 +116,17 @@ def test_of_two_updates_one_is_told_so_at_once(shop: Shop) -> None:
     assert first.wait() == 0
     with shop.database.connect() as connection:
         assert UPDATE.done(shop, connection) == []
+
+
+@pytest.mark.skipif("precompute" not in COMMANDS, reason="this tterec makes no lists beforehand")
+def test_of_two_precomputes_one_is_told_so_at_once(shop: Shop) -> None:
+    precompute = COMMANDS["precompute"]
+    precompute.prepare(shop)
+    with held(shop, precompute.instants[-1], "precompute") as first:
+        refused(run(shop, "precompute"), "another `tterec precompute` is running", "wait until")
+    assert first.wait() == 0
+    with shop.database.connect() as connection:
+        assert precompute.done(shop, connection) == []
 
 
 def test_of_two_loads_the_second_waits_for_the_first(shop: Shop) -> None:

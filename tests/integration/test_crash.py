@@ -182,6 +182,7 @@ def _embedded(database: Database, generation: int) -> set[int]:
 
 def test_who_is_cut_off_says_so_in_a_line_and_the_next_run_works(server: Server) -> None:
     shop = Shop(server.database, server.cluster.home)
+    shop.plant()
     assert again(shop, COMMANDS["train"]) == []
     for command in COMMANDS.values():
         command.prepare(shop)

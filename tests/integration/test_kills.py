@@ -20,6 +20,7 @@ from tterec.database.connection import Database
 def shop(database: Database, tmp_path: Path) -> Shop:
     """A shop with a live generation, trained."""
     shop = Shop(database, tmp_path)
+    shop.plant()
     assert again(shop, COMMANDS["train"]) == []
     return shop
 

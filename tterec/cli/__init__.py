@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 import time
@@ -87,6 +88,13 @@ class _Commands(click.Group):
             logs.error(str(error))
             sys.exit(1)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                where = error.filename or "for temporary files or the output"
+                logs.error(
+                    f"this computer's disk is full ({where}): free some space, or set TMPDIR to "
+                    "another disk, and try again"
+                )
+                sys.exit(1)
             if not logs.is_json() or isinstance(error, click.exceptions.Exit | click.Abort):
                 raise
             logs.error(f"{type(error).__name__}: {error}", exception=error)

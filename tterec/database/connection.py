@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,14 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 EMBEDDED = "embedded"
 """The origin of a database in the embedded server."""
+
+
+_TIMEOUTS = (
+    "statement_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +72,16 @@ class Database:
         return config.mask_password(self.url) or self.origin
 
     @contextmanager
-    def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
-        """A connection; committed at the end of the block, rolled back on an exception."""
+    def connect(self, *, autocommit: bool = False, patient: bool = False) -> Iterator[Connection]:
+        """A connection; committed at the end of the block, rolled back on an exception.
+
+        `patient`: for work that takes as long as it takes. No timeout of the role or the database
+        ends it; that its client is gone does.
+        """
         connection = self.open(autocommit)
         with errors_wrapped(), connection:
+            if patient:
+                be_patient(connection)
             yield connection
 
     @contextmanager
@@ -104,6 +118,20 @@ class Database:
             return _connect(url, autocommit, self.application)
         except psycopg.OperationalError as error:
             raise unreachable(error, self.url, self.masked) from error
+
+
+def be_patient(connection: Connection) -> None:
+    """Lift the timeouts of statements and sessions; of one that was killed, end the statement."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY (%s)",
+            (list(_TIMEOUTS),),
+        )
+    # Not every server's operating system can tell.
+    with suppress(psycopg.DatabaseError), connection.transaction():
+        connection.execute("SET client_connection_check_interval = '2s'")
+    if not connection.autocommit:
+        connection.commit()
 
 
 def _connect(url: str, autocommit: bool, application: str) -> Connection:

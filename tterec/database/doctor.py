@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, LiteralString
 
 from psycopg import sql
 
 from tterec import errors
 from tterec.config import TrainingConfig
-from tterec.database import listeners, memory, pgvector, roles, schema
-from tterec.database.connection import EMBEDDED, Connection, Database
+from tterec.database import disk, limits, listeners, memory, pgvector, roles, schema
+from tterec.database.connection import Connection, Database
+from tterec.database.findings import Finding, is_local, megabytes, value
+
+__all__ = ["Finding", "examine"]
 
 # Below it, reading all vectors costs the planner less than the index, and it is right.
 _ROWS_WORTH_AN_INDEX = 10_000
@@ -20,15 +21,6 @@ _DEV_SHM_OF_A_CONTAINER = 64 << 20
 # Who runs `tterec worker --once` every night has a queue in the evening.
 _LONG_QUEUE = 10_000
 _OLD_SECONDS = 36 * 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something to know: a problem, or a note that needs nobody's hurry; and what mends it."""
-
-    problem: bool
-    what: str
-    mend: str
 
 
 def examine(database: Database) -> list[Finding]:
@@ -43,6 +35,8 @@ def examine(database: Database) -> list[Finding]:
 
 
 def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
+    yield from limits.connections(connection)
+    yield from limits.statements(connection)
     no_vectors = list(_pgvector(connection))
     yield from no_vectors
     old_schema = list(_schema(connection))
@@ -63,28 +57,31 @@ def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
     ).fetchone()
     if row is None:
         yield Finding(False, "no generation is live: everybody gets popular books", "tterec train")
-        items = _value(connection, "SELECT count(*) FROM tterec.source_items")
+        items = value(connection, "SELECT count(*) FROM tterec.source_items")
         yield from _build_memory(connection, database, int(items), TrainingConfig().dim)
+        needed = disk.estimated_bytes(int(items), TrainingConfig().dim)
+        yield from disk.room(connection, database, needed)
         return
     generation, dim = int(row[0]), int(row[1])
     table = sql.Identifier("tterec", f"item_vectors_{generation}")
-    if _value(connection, "SELECT to_regclass(%s)", table.as_string(connection)) is None:
+    if value(connection, "SELECT to_regclass(%s)", table.as_string(connection)) is None:
         yield Finding(
             True,
             f"the vectors of the live generation {generation} are gone",
             "tterec models rollback, or: tterec train",
         )
         return
-    rows = int(_value(connection, sql.SQL("SELECT count(*) FROM {}").format(table)))
+    rows = int(value(connection, sql.SQL("SELECT count(*) FROM {}").format(table)))
     yield from _queue(connection)
     yield from _index(connection, generation, rows)
     yield from _build_memory(connection, database, rows, dim)
+    yield from disk.room(connection, database, disk.generation_bytes(connection, generation))
 
 
 def _pgvector(connection: Connection) -> Iterator[Finding]:
     found = pgvector.installed(connection)
     oldest = ".".join(map(str, pgvector.OLDEST))
-    offered = _value(
+    offered = value(
         connection, "SELECT max(default_version) FROM pg_available_extensions WHERE name = 'vector'"
     )
     if found is None and offered is None:
@@ -120,7 +117,7 @@ def _queue(connection: Connection) -> Iterator[Finding]:
     if rows < _LONG_QUEUE and seconds < _OLD_SECONDS:
         return
     # A replica sees the queue, but not who listens on the primary.
-    if listeners.any_listens(connection) or _value(connection, "SELECT pg_is_in_recovery()"):
+    if listeners.any_listens(connection) or value(connection, "SELECT pg_is_in_recovery()"):
         return
     waiting = "1 change waits" if rows == 1 else f"{rows:,} changes wait"
     yield Finding(
@@ -171,8 +168,8 @@ def _is_used(connection: Connection, name: str, index: str) -> bool:
         " LIMIT 20"
     )
     table = sql.SQL(name)  # ours, not a caller's
-    vector = _value(connection, sql.SQL("SELECT embedding::text FROM {} LIMIT 1").format(table))
-    plan = _value(
+    vector = value(connection, sql.SQL("SELECT embedding::text FROM {} LIMIT 1").format(table))
+    plan = value(
         connection, query.format(table=table, extension=extension, vector=sql.Literal(vector))
     )
     return json.dumps(index.rpartition(".")[2]) in json.dumps(plan)
@@ -186,18 +183,18 @@ def _build_memory(
         return
     needed = memory.hnsw_build_bytes(rows, dim, memory.HNSW_M)
     granted = int(
-        _value(connection, "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
+        value(connection, "SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
     )
     build = f"the next index, of {rows:,} vectors of {dim} dimensions,"
     if granted < needed:
         raised = needed <= memory.MOST_BUILD_BYTES
         yield Finding(
             not raised,
-            f"{build} needs {_megabytes(needed)} of maintenance_work_mem to build quickly and has "
-            + _megabytes(granted)
+            f"{build} needs {megabytes(needed)} of maintenance_work_mem to build quickly and has "
+            + megabytes(granted)
             + ("; publishing raises it for its own build" if raised else ""),
             f'psql: ALTER DATABASE "{connection.info.dbname}" SET maintenance_work_mem = '
-            f"'{_megabytes(needed).replace(' ', '')}'",
+            f"'{megabytes(needed).replace(' ', '')}'",
         )
     taken = max(granted, min(needed, memory.MOST_BUILD_BYTES))
     yield from _shared_memory(connection, database, build, taken)
@@ -207,18 +204,18 @@ def _shared_memory(
     connection: Connection, database: Database, build: str, taken: int
 ) -> Iterator[Finding]:
     """A parallel build takes all of maintenance_work_mem from /dev/shm, used or not."""
-    kind = _value(connection, "SHOW dynamic_shared_memory_type")
-    workers = int(_value(connection, "SHOW max_parallel_maintenance_workers"))
+    kind = value(connection, "SHOW dynamic_shared_memory_type")
+    workers = int(value(connection, "SHOW max_parallel_maintenance_workers"))
     if kind != "posix" or workers == 0:
         return
-    what = f"{build} takes {_megabytes(taken)} of shared memory to build in parallel"
-    if database.origin == EMBEDDED or connection.info.host.startswith("/"):
+    what = f"{build} takes {megabytes(taken)} of shared memory to build in parallel"
+    if is_local(connection, database):
         free = memory.dev_shm_free()
         if free is not None and free < taken:
             yield Finding(
                 True,
-                f"{what}; {memory.DEV_SHM} has {_megabytes(free)} free",
-                f"give it more (Docker: --shm-size={_megabytes(2 * taken).replace(' ', '')}), or "
+                f"{what}; {memory.DEV_SHM} has {megabytes(free)} free",
+                f"give it more (Docker: --shm-size={megabytes(2 * taken).replace(' ', '')}), or "
                 f'psql: ALTER DATABASE "{connection.info.dbname}"'
                 " SET max_parallel_maintenance_workers = 0",
             )
@@ -228,12 +225,3 @@ def _shared_memory(
             f"{what}; that server's cannot be seen from here",
             "on the server: df -h /dev/shm (Docker gives 64 MB; more by --shm-size)",
         )
-
-
-def _value(connection: Connection, query: LiteralString | sql.Composed, *parameters: object) -> Any:
-    row = connection.execute(query, parameters or None).fetchone()
-    return None if row is None else row[0]
-
-
-def _megabytes(count: int) -> str:
-    return f"{-(-count // 2**20)} MB"

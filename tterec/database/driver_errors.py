@@ -54,6 +54,8 @@ def translated(error: psycopg.Error) -> errors.TterecError:  # noqa: PLR0911 (a 
             return errors.DatabaseError(f"{text}; connect to the primary, not to a replica")
         case pg.DiskFull():
             return errors.DatabaseError(f"{text}; free disk space on the server and try again")
+        case pg.QueryCanceled() if "user request" in text:
+            return errors.DatabaseError(f"{text}: somebody has cancelled it; try again")
         case pg.QueryCanceled():
             return errors.DatabaseError(
                 f"{text}; raise statement_timeout for this role or try again"
@@ -75,6 +77,7 @@ _MENDS = (
     ("no password supplied", "", "add the password to the URL, or set PGPASSWORD"),
     ("role", "does not exist", "check the user"),
     ("pg_hba.conf", "", "the server's pg_hba.conf keeps this client out; ask its administrator"),
+    ("too many connections for", "", "end other sessions of it, or raise its CONNECTION LIMIT"),
     ("connection slots", "", "end other sessions or raise the server's max_connections"),
     ("too many clients", "", "end other sessions or raise the server's max_connections"),
     ("starting up", "", "the server is replaying its log; try again in a while"),

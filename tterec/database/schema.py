@@ -86,6 +86,7 @@ def upgrading(database: Database) -> Iterator[Connection]:
     """
     with database.engine() as engine, engine.begin() as outer:
         connection = cast(Connection, outer.connection.driver_connection)
+        connection.execute("SET LOCAL statement_timeout = 0")  # big tables are rewritten in time
         connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         found = current(connection)

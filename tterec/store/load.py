@@ -146,7 +146,7 @@ def load(
         for source in sources:
             if source.records.header.ignored:
                 progress(Progress(source.file.name, message=_ignoring(source)))
-        connection = stack.enter_context(database.connect())
+        connection = stack.enter_context(database.connect(patient=True))
         require_current(connection)
         _begin(connection)
         return _load(connection, sources, rejected_rows, progress)

@@ -130,7 +130,9 @@ def _build_index(
         try:
             with connection.transaction():
                 connection.execute(statement)
-        except (pg.DiskFull, pg.OutOfMemory):
+        except (pg.DiskFull, pg.OutOfMemory) as error:
+            if isinstance(error, pg.DiskFull) and "shared memory" not in str(error):
+                raise
             # A parallel build's memory is shared memory, of which a container may have 64 MB.
             progress(
                 Progress(
