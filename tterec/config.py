@@ -75,7 +75,7 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
     found.append(Setting("home", str(home(environ)), place))
     place = LOG_VARIABLE if environ.get(LOG_VARIABLE) else "default"
-    found.append(Setting("log format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
+    found.append(Setting("log_format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
         value = "***" if name in SECRET_VARIABLES else environ[name]
         found.append(Setting(name, value, "environment"))

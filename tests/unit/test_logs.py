@@ -10,7 +10,7 @@ import click
 import pytest
 
 from tterec import cli
-from tterec.cli import doctor, logs
+from tterec.cli import doctor, logs, progress
 from tterec.records import Progress
 from tterec.timings import Timings, timed
 
@@ -111,6 +111,18 @@ def test_an_error_that_nobody_expected_is_an_object_with_its_traceback(
     assert "in broken" in str(error["traceback"])
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_what_took_a_while_ends_with_its_stages(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sums: bool
+) -> None:
+    monkeypatch.setattr(progress, "_A_WHILE", 0.0)
+    with logs.on_stderr("text"), progress.progress_on_stderr(sums=sums) as callback:
+        for stage, seconds in (("read", 2.0), ("write", 40.06)):
+            callback(Progress(stage, seconds=seconds))
+    said = capsys.readouterr().err
+    assert said.endswith(" s: read 2.0 s, write 40.1 s\n") if sums else said == ""
 
 
 def test_stages_that_come_again_are_added_up() -> None:

@@ -12,7 +12,7 @@ from tterec.records import Progress, ProgressCallback
 from tterec.timings import Timings
 
 # Nobody asks where the time went of what takes less.
-_A_WHILE = 10.0
+_A_WHILE = 30.0
 
 
 @contextmanager
