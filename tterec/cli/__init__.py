@@ -123,7 +123,7 @@ def _wrong_usage_logged() -> Iterator[None]:
 )
 @click.version_option(__version__)
 @click.pass_context
-def main(ctx: click.Context, database_url: str | None, **_: str | None) -> None:
+def main(ctx: click.Context, /, database_url: str | None, **_: str | None) -> None:
     """Two-tower recommendations that live in your own Postgres.
 
     \b
