@@ -97,7 +97,7 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
     found.append(Setting("home", str(home(environ)), place))
     place = LOG_VARIABLE if environ.get(LOG_VARIABLE) else "default"
-    found.append(Setting("log format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
+    found.append(Setting("log_format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
         # A URL in PGDATABASE is a mistake, and its password a secret.
         value = "***" if name in SECRET_VARIABLES else mask_password(environ[name])

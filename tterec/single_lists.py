@@ -26,13 +26,20 @@ if TYPE_CHECKING:
 def near(
     connection: Connection, indexes: Indexes, item_id: int, k: int, among: Among | None
 ) -> list[Recommendation]:
+    laps = Laps("similar")
     excluded = np.array([item_id], dtype=np.int64)
     model = pgvector.live_model(connection)
     vector = None if model is None else pgvector.item_vector(connection, model, item_id)
     if model is None or vector is None:
         return pgvector.popular(connection, model, k, excluded, among)
     index = indexes.of(connection, model, among)
-    return assemble.ranked(index.candidates(vector, k, excluded), vector, k, "history")
+    laps.lap("item vector")
+    nearest = index.candidates(vector, k, excluded)
+    laps.lap("candidates")
+    found = assemble.ranked(nearest, vector, k, "history")
+    laps.lap("exact scores and ranking")
+    laps.log()
+    return found
 
 
 def for_history(

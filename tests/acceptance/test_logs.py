@@ -131,7 +131,7 @@ def test_the_flag_is_before_the_environment_and_an_unknown_one_is_refused() -> N
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("Error: TTEREC_LOG_FORMAT 'xml' is unknown")
     shown = tterec("config", "show", TTEREC_LOG_FORMAT="json").stdout
-    assert any(line.split() == ["log", "format", "json", "TTEREC_LOG_FORMAT"]
+    assert any(line.split() == ["log_format", "json", "TTEREC_LOG_FORMAT"]
                for line in shown.splitlines())  # fmt: skip
 
 

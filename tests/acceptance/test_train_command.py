@@ -49,7 +49,7 @@ def statuses(database: Database) -> list[str]:
 def test_a_line_an_epoch_to_stderr_and_the_result_to_stdout(shop: Database) -> None:
     done = tterec("train", *SMALL, "--database-url", shop.url)
     assert done.returncode == 0, done.stderr
-    epochs = done.stderr.splitlines()
+    epochs = [line for line in done.stderr.splitlines() if line.startswith("epoch")]
     assert [line.split("  ")[0] for line in epochs] == ["epoch 1", "epoch 2"]
     assert re.search(r"loss \d.*NDCG@20 0\.\d+.*interactions/s", epochs[0])
     first, training, validation, index, following = done.stdout.splitlines()

@@ -6,9 +6,11 @@ import json
 import logging
 import warnings
 
+import click
 import pytest
 
-from tterec.cli import logs
+from tterec import cli
+from tterec.cli import doctor, logs, progress
 from tterec.records import Progress
 from tterec.timings import Timings, timed
 
@@ -82,6 +84,45 @@ def test_steps_are_logged_once_a_second_and_at_their_ends(
     steps = lines(capsys.readouterr().err)
     assert [step.get("done") for step in steps] == [*range(1, 100, 8), 100, None]
     assert (steps[-1]["event"], steps[-1]["seconds"]) == ("stage", 10.0)
+
+
+def test_one_process_may_run_several_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["config", "show", "--log-format", "json"])
+        assert ended.value.code == 0
+        (done,) = lines(capsys.readouterr().err)
+        assert (done["command"], done["event"]) == ("config show", "done")
+
+
+def test_an_error_that_nobody_expected_is_an_object_with_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command()
+    def broken() -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(doctor, "command", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["doctor", "--log-format", "json"])
+    assert ended.value.code == 1
+    (error,) = lines(capsys.readouterr().err)
+    assert error["message"] == "ZeroDivisionError: by nothing"
+    assert "in broken" in str(error["traceback"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_what_took_a_while_ends_with_its_stages(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sums: bool
+) -> None:
+    monkeypatch.setattr(progress, "_A_WHILE", 0.0)
+    with logs.on_stderr("text"), progress.progress_on_stderr(sums=sums) as callback:
+        for stage, seconds in (("read", 2.0), ("write", 40.06)):
+            callback(Progress(stage, seconds=seconds))
+    said = capsys.readouterr().err
+    assert said.endswith(" s: read 2.0 s, write 40.1 s\n") if sums else said == ""
 
 
 def test_stages_that_come_again_are_added_up() -> None:

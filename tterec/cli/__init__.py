@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from tterec import __version__, config
+from tterec import __version__
 from tterec.cli import logs
 from tterec.cli.stopping import stoppable, stops
+from tterec.config import LOG_FORMATS, log_format
 from tterec.errors import ConfigError, TterecError
 
 # Each name's module in this package holds its `command`, and imports its verb when it runs.
@@ -68,7 +69,7 @@ class _Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
         given = logs.option_first(sys.argv[1:] if args is None else args)
         try:
-            form = config.log_format(_named(given))
+            form = log_format(_named(given))
         except ConfigError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(1)
@@ -107,7 +108,7 @@ def _named(args: Sequence[str]) -> str | None:
     """The log format that stands in front of the other arguments, if it is one."""
     flags = [flag.partition("=")[2] for flag in args[:1] if flag.startswith(f"{logs.OPTION}=")]
     flags += args[1:2] if args[:1] == [logs.OPTION] else []
-    return flags[0] if flags and flags[0] in config.LOG_FORMATS else None
+    return flags[0] if flags and flags[0] in LOG_FORMATS else None
 
 
 @contextmanager
@@ -126,16 +127,16 @@ def _wrong_usage_logged() -> Iterator[None]:
 @click.option("--database-url", metavar="URL", help="Which database; see: tterec config show")
 @click.option(
     "--log-format",
-    type=click.Choice(config.LOG_FORMATS),
+    type=click.Choice(LOG_FORMATS),
     help="How stderr is written, before the command or after it; see: tterec config show",
 )
 @click.version_option(__version__)
 @click.pass_context
-def main(ctx: click.Context, database_url: str | None, log_format: str | None) -> None:  # noqa: ARG001 (read before)
+def main(ctx: click.Context, /, database_url: str | None, **_: str | None) -> None:
     """Two-tower recommendations that live in your own Postgres.
 
     \b
     Example:
       tterec demo
     """
-    ctx.obj = database_url
+    ctx.obj = database_url  # the other option was read before: see `_Commands.main`

@@ -12,7 +12,7 @@ from tterec.records import Progress, ProgressCallback
 from tterec.timings import Timings
 
 # Nobody asks where the time went of what takes less.
-_A_WHILE = 10.0
+_A_WHILE = 30.0
 
 
 @contextmanager
@@ -21,8 +21,7 @@ def progress_on_stderr(*, sums: bool = True) -> Iterator[ProgressCallback]:
 
     On a terminal each stage has a bar with done/total and the time left, and messages scroll by
     above it; the bar goes when the block ends. Elsewhere only the messages are written, and with
-    `--log-format json` events. What took longer than a while ends with what its stages took, with
-    `sums`.
+    `--log-format json` events. With `sums`, what took a while ends with what its stages took.
     """
     began = time.monotonic()
     with _shown() as callback:

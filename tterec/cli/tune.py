@@ -86,7 +86,7 @@ def command(
     fixed = (read_settings(config_file) if config_file is not None else {}) | given
     _check_replaceable(output, force)
     database = Database.resolve(database_url)
-    with stops("no trial was finished"), progress_on_stderr() as progress:
+    with stops("no trial was finished"), progress_on_stderr(sums=False) as progress:
         tuned = tuning.tune(database, fixed, budget=seconds, most=trials, progress=progress)
     _write(output, tuned)
     click.echo("\n".join(_summary(tuned)))

@@ -13,7 +13,7 @@ from typing import TypeVar
 from psycopg import errors as pg
 
 from tterec.database.connection import Connection
-from tterec.store.vector_tables import KINDS
+from tterec.store.vector_tables import TABLES
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class FunctionCalls:
 
 @dataclass(frozen=True)
 class IndexUse:
-    """An index on a generation's vectors: its bytes, and how many scans it has served."""
+    """An index on a generation's own tables: its bytes, and how many scans it has served."""
 
     generation: int
     index: str
@@ -85,13 +85,13 @@ def function_calls(connection: Connection) -> list[FunctionCalls]:
 
 
 def index_use(connection: Connection, generations: Sequence[int]) -> list[IndexUse]:
-    """The indexes on the vectors of some generations, in their order."""
+    """The indexes on the tables of some generations, in their order."""
     found = []
     for generation in generations:
         rows = connection.execute(
             "SELECT indexrelname, pg_relation_size(indexrelid), idx_scan FROM pg_stat_user_indexes"
             " WHERE schemaname = 'tterec' AND relname = ANY (%s) ORDER BY 1",
-            ([f"{kind}_{generation}" for kind in KINDS],),
+            ([f"{kind}_{generation}" for kind in TABLES],),
         ).fetchall()
         found += [IndexUse(generation, str(a), int(b or 0), int(c or 0)) for a, b, c in rows]
     return found
