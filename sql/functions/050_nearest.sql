@@ -64,6 +64,9 @@ DECLARE
     titles text[];
     scores real[];
 BEGIN
+    IF k = 0 THEN
+        RETURN;
+    END IF;
     IF filters IS NOT NULL THEN
         SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;

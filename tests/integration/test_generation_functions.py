@@ -100,7 +100,8 @@ def test_an_upgrade_replaces_those_of_every_generation(database: Database) -> No
         for number in (1, 2):
             connection.execute(
                 f"CREATE OR REPLACE FUNCTION tterec.leads_{number}(own bigint[], near bigint[],"
-                " excluded bigint[]) RETURNS bigint[] LANGUAGE sql AS $$ SELECT '{}'::bigint[] $$".encode()
+                " excluded bigint[]) RETURNS bigint[] LANGUAGE sql"
+                " AS $$ SELECT '{}'::bigint[] $$".encode()
             )
     pipeline.upgrade(database)
     with database.connect() as connection:
