@@ -19,11 +19,16 @@ AS $function$
     SELECT pg_catalog.format($text$
         SELECT array_agg(item_id), array_agg(distance)
         FROM (
-            SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
-            FROM tterec.item_vectors_%s v
-                JOIN tterec.catalogue c ON c.item_id = v.item_id
-            WHERE v.item_id NOT IN (SELECT unnest($2))%s
-            ORDER BY %s(v.embedding OPERATOR(@extension@.<#>) $1), v.item_id
+            SELECT item_id, distance
+            FROM (
+                SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) $1 AS distance
+                FROM tterec.item_vectors_%s v
+                    JOIN tterec.catalogue c ON c.item_id = v.item_id
+                WHERE v.item_id NOT IN (SELECT unnest($2))%s
+                ORDER BY %s(v.embedding OPERATOR(@extension@.<#>) $1)
+                FETCH FIRST ($3) ROWS WITH TIES
+            ) found
+            ORDER BY distance, item_id
             LIMIT $3
         ) near
         $text$,
@@ -67,6 +72,9 @@ DECLARE
     titles text[];
     scores real[];
 BEGIN
+    IF k = 0 THEN
+        RETURN;
+    END IF;
     IF filters IS NOT NULL THEN
         SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;

@@ -35,13 +35,19 @@ SET plan_cache_mode = force_generic_plan
 SET enable_sort = off  -- the index has the order: never a scan of all vectors
 AS $$
 BEGIN
-    -- NOT IN: by a hash, where thousands may be excluded.
+    -- NOT IN: by a hash, where thousands may be excluded. Postgres 16 takes the index for an order by
+    -- the distance alone: equal ones are all fetched, and sorted by id afterwards.
     SELECT array_agg(n.item_id), array_agg(n.distance) INTO ids, distances
     FROM (
-        SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) query AS distance
-        FROM tterec.item_vectors_@generation@ v
-        WHERE v.item_id NOT IN (SELECT unnest(excluded))
-        ORDER BY v.embedding OPERATOR(@extension@.<#>) query, v.item_id
+        SELECT f.item_id, f.distance
+        FROM (
+            SELECT v.item_id, v.embedding OPERATOR(@extension@.<#>) query AS distance
+            FROM tterec.item_vectors_@generation@ v
+            WHERE v.item_id NOT IN (SELECT unnest(excluded))
+            ORDER BY v.embedding OPERATOR(@extension@.<#>) query
+            FETCH FIRST (wanted) ROWS WITH TIES
+        ) f
+        ORDER BY f.distance, f.item_id
         LIMIT wanted
     ) n;
 END

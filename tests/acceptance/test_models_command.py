@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.integration.generations import plant_books, random_vectors
 from tterec.config import TrainingConfig
 from tterec.database.connection import Database
-from tterec.store import generations
+from tterec.store import generations, registry
+from tterec.store.recall import Probe
 
 
 @pytest.fixture
@@ -64,6 +66,26 @@ def test_an_empty_list_names_the_next_command(database: Database) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert "run: tterec train" in done.stderr
     assert models(database, "list", "--format", "json").stdout == "[]\n"
+
+
+def test_show_has_the_recall_curve(database: Database) -> None:
+    with database.connect(autocommit=True) as connection:
+        ids = plant_books(connection, 2000)
+        vectors = random_vectors(ids, dim=24)
+        generation = generations.begin(connection, TrainingConfig(dim=24))
+        users = np.random.default_rng(1).normal(size=(5, 24))
+        probes = [Probe(user / np.linalg.norm(user), ids[:10]) for user in users]
+        generations.publish_vectors(connection, generation, vectors, probes=probes)
+        curve = registry.show(connection, generation)["metrics"]["index"]["curve"]
+    shown = models(database, "show", generation).stdout
+    assert "\nindex           5 users; recall@100 by ef_search\n" in shown
+    lines = [
+        line.split() for line in shown.splitlines() if line.split()[:1] in ([ef] for ef in curve)
+    ]
+    assert lines == [
+        [ef, f"{curve[ef]:.4f}", *(["serves"] if ef == max(curve, key=int) else [])]
+        for ef in sorted(curve, key=int)
+    ]
 
 
 def test_show_tells_how_a_generation_was_trained(shop: Database) -> None:

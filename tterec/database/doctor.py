@@ -164,7 +164,7 @@ def _is_used(connection: Connection, name: str, index: str) -> bool:
     query = sql.SQL(
         "EXPLAIN (FORMAT json) SELECT v.item_id FROM {table} v"
         " WHERE v.item_id <> ALL ('{{}}'::bigint[])"
-        " ORDER BY v.embedding OPERATOR({extension}.<#>) {vector}::{extension}.vector, v.item_id"
+        " ORDER BY v.embedding OPERATOR({extension}.<#>) {vector}::{extension}.vector"
         " LIMIT 20"
     )
     table = sql.SQL(name)  # ours, not a caller's

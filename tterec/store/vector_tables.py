@@ -115,6 +115,8 @@ def _build_index(
     progress: ProgressCallback,
     watcher: Connection | None,
 ) -> None:
+    # Not on halfvec: of 40,000 x 64 it was 16 MB instead of 21, as fast at the same ef_search (2.5
+    # and 2.6 ms at 200), and found .9846 of the first 100 instead of .9860.
     statement = sql.SQL(
         "CREATE INDEX ON {} USING hnsw (embedding {}.vector_ip_ops)"
         " WITH (m = {}, ef_construction = {})"
