@@ -97,7 +97,7 @@ def live_model(connection: Connection) -> LiveModel | None:
     if row is None:
         return None
     generation, dim, normalised, max_history, weights, profile, ef_search, extension, ranker = row
-    return LiveModel(
+    model = LiveModel(
         generation=generation,
         dim=dim,
         normalised=normalised,
@@ -106,7 +106,36 @@ def live_model(connection: Connection) -> LiveModel | None:
         default_profile=np.array(profile, dtype=np.float32),
         ef_search=ef_search,
         extension=extension,
-        ranking=ranker and Ranking(**ranker),
+        ranking=None if ranker is None else _ranking(ranker, generation),
+    )
+    if model.history_weights.shape != (12,) or model.default_profile.shape != (dim,):
+        raise damaged(generation)
+    return model
+
+
+def _ranking(ranker: Any, generation: int) -> Ranking:
+    try:
+        found = Ranking(**ranker)
+    except TypeError as error:
+        raise damaged(generation) from error
+    weights, sizes = (
+        (found.similarity_weight, found.unrated_weight),
+        (found.candidates, found.width),
+    )
+    if not (
+        all(type(weight) in (int, float) and abs(weight) < np.inf for weight in weights)
+        and found.unrated_weight >= 0
+        and all(type(size) is int and 0 <= size < 2**31 for size in sizes)
+    ):
+        raise damaged(generation)
+    return found
+
+
+def damaged(generation: int) -> errors.DatabaseError:
+    """The error for what no version of tterec has written."""
+    return errors.DatabaseError(
+        f"what the tables hold of generation {generation} is damaged; "
+        "run: tterec models rollback, or: tterec train"
     )
 
 

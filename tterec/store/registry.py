@@ -111,11 +111,13 @@ def queries(connection: Connection, generation: int) -> Queries | None:
 def last_kinds(connection: Connection) -> tuple[int, dict[str, dict[str, str]]] | None:
     """The live generation, else the newest ready one, and its sources' column kinds."""
     row = connection.execute(
-        "SELECT m.generation, m.sources -> 'kinds' FROM tterec.models m"
+        "SELECT m.generation, m.sources FROM tterec.models m"
         " LEFT JOIN tterec.active_model a ON a.generation = m.generation"
         " WHERE m.status = 'ready' ORDER BY a.generation, m.generation DESC LIMIT 1"
     ).fetchone()
-    return None if row is None else (int(row[0]), row[1] or {})
+    if row is None:
+        return None
+    return int(row[0]), _checked_sources(row[1], row[0]).get("kinds") or {}
 
 
 def kinds(connection: Connection, generation: int) -> dict[str, dict[str, str]]:
@@ -153,7 +155,7 @@ def towers(connection: Connection, generation: int | None = None) -> StoredTower
         raise errors.UnknownGeneration(
             f"generation {generation} is {status} and has no towers; see: tterec models list"
         )
-    return StoredTowers(bytes(weights), features, _settings(config))
+    return StoredTowers(bytes(weights), features, _settings(config, generation))
 
 
 def settings(connection: Connection, generation: int) -> TrainingConfig:
@@ -161,12 +163,23 @@ def settings(connection: Connection, generation: int) -> TrainingConfig:
 
     Those that its version did not know have today's defaults.
     """
-    return _settings(show(connection, generation)["config"])
+    return _settings(show(connection, generation)["config"], generation)
 
 
-def _settings(config: dict[str, Any]) -> TrainingConfig:
-    known = {field.name for field in fields(TrainingConfig)}
-    return TrainingConfig(**{name: value for name, value in config.items() if name in known})
+def _settings(config: Any, generation: int) -> TrainingConfig:
+    known = {field.name: field.type for field in fields(TrainingConfig)}
+    accepted = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
+    if not isinstance(config, dict):
+        raise _damaged(generation)
+    settings = {name: value for name, value in config.items() if name in known}
+    for name, value in settings.items():
+        kind = str(known[name])
+        if not isinstance(value, accepted[kind]) or isinstance(value, bool) != (kind == "bool"):
+            raise _damaged(generation)
+    try:
+        return TrainingConfig(**settings)
+    except (errors.ConfigError, OverflowError) as error:
+        raise _damaged(generation) from error
 
 
 def _sources(connection: Connection, generation: int) -> dict[str, Any]:
@@ -175,8 +188,27 @@ def _sources(connection: Connection, generation: int) -> dict[str, Any]:
     ).fetchone()
     if row is None:
         raise _unknown(generation)
-    described: dict[str, Any] = row[0]
+    return _checked_sources(row[0], generation)
+
+
+def _checked_sources(described: Any, generation: int) -> dict[str, Any]:
+    """The queries, as texts, and the kinds of their columns, as texts by query and name."""
+    if not isinstance(described, dict):
+        raise _damaged(generation)
+    texts = [described.get(name, "") for name in (*sources.NAMES, "origin")]
+    kinds = described.get("kinds") or {}
+    if not isinstance(kinds, dict) or not all(isinstance(of, dict) for of in kinds.values()):
+        raise _damaged(generation)
+    texts += [kind for of in kinds.values() for kind in of.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise _damaged(generation)
     return described
+
+
+def _damaged(generation: int) -> errors.DatabaseError:
+    return errors.DatabaseError(
+        f"what tterec.models holds of generation {generation} is damaged; train again: tterec train"
+    )
 
 
 def _unknown(generation: int) -> errors.UnknownGeneration:

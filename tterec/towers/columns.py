@@ -24,6 +24,8 @@ LARGEST_VOCABULARY = 50_000
 """Most frequent values that have a row of their own."""
 MANY_VALUES = 1000
 """A text column with more values than this is met by its words as well as by its values."""
+_NUMBERS = ("number", "boolean", "date", "vector")
+_TEXTS = ("text", "text[]")
 LEAST_BUCKETS, MOST_BUCKETS = 2**6, 2**15
 
 Fitted = dict[str, Any]
@@ -41,7 +43,7 @@ class Tokens:
 def fit_column(column: Column) -> Fitted:
     """Learn a column's means or vocabularies; a JSON-able dictionary for apply_column."""
     fitted: Fitted = {"name": column.name, "kind": column.kind}
-    if column.kind in ("number", "boolean", "date", "vector"):
+    if column.kind in _NUMBERS:
         values = finite(column.values)
         known = ~np.isnan(values).any(axis=1)
         mean, scale = _moments(values[known])
@@ -55,6 +57,36 @@ def fit_column(column: Column) -> Fitted:
         "values": _vocabulary(counts) if repeats else [],
         "buckets": _buckets(counts) if by_words and counts else 0,
     }
+
+
+def is_fitted(stored: Any) -> bool:
+    """Whether this is what fit_column made of some column: stored, it may be damaged."""
+    if not isinstance(stored, dict) or not isinstance(stored.get("name"), str):
+        return False
+    kind = stored.get("kind")
+    if kind in _TEXTS:
+        values, buckets = stored.get("values"), stored.get("buckets")
+        return (
+            stored.keys() == {"name", "kind", "values", "buckets"}
+            and isinstance(values, list)
+            and all(isinstance(value, str) for value in values)
+            and len(set(values)) == len(values)
+            and type(buckets) is int
+            and 0 <= buckets <= MOST_BUCKETS
+        )
+    if kind not in _NUMBERS or stored.keys() != {"name", "kind", "mean", "scale"}:
+        return False
+    lists = (stored["mean"], stored["scale"])
+    return (
+        all(isinstance(numbers, list) and all(map(_is_finite, numbers)) for numbers in lists)
+        and len(lists[0]) == len(lists[1])
+        and (kind == "vector" or len(lists[0]) == 1)
+        and all(scale > 0 for scale in lists[1])
+    )
+
+
+def _is_finite(number: Any) -> bool:
+    return type(number) in (int, float) and abs(number) < float("inf")
 
 
 def extend_column(fitted: Fitted, column: Column | None) -> Fitted:

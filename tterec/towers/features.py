@@ -17,10 +17,13 @@ from tterec.towers.columns import (
     dense_width,
     extend_column,
     fit_column,
+    is_fitted,
     token_count,
     token_values,
 )
 from tterec.towers.ragged import Index, offsets_of, spans
+
+DAMAGED = "the stored features of this generation are damaged; train again: tterec train"
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,12 @@ class Features:
     @classmethod
     def from_json(cls, columns: Any) -> Features:
         """The features that `columns` of an earlier Features described."""
-        features = cls(tuple(columns))
-        try:
-            _ = features.dense_width, features.token_count
-            _ = [(column["name"], column["kind"]) for column in features.columns]
-        except (TypeError, KeyError, ValueError) as error:
-            raise TterecError(
-                "the stored features of this generation are damaged; train again: tterec train"
-            ) from error
-        return features
+        if not isinstance(columns, list | tuple) or not all(map(is_fitted, columns)):
+            raise TterecError(DAMAGED)
+        names = [column["name"] for column in columns]
+        if len(set(names)) < len(names):
+            raise TterecError(DAMAGED)
+        return cls(tuple(columns))
 
     def extended(self, table: FeatureTable) -> Features:
         """These features, with the values that a table adds to vocabularies; then its new columns.
