@@ -102,7 +102,7 @@ AS $$
     WITH listed AS MATERIALIZED (
         SELECT l.*
         FROM tterec.listed(user_id, coalesce(k, 10)) l
-        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+        WHERE strategy IS NULL AND coalesce(exclude_rated, true)
             AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
                 max_year, min_ratings) OPERATOR(pg_catalog.=) 0
     )
@@ -130,7 +130,7 @@ AS $$
     WITH listed AS MATERIALIZED (
         SELECT l.*
         FROM tterec.listed(tterec.user_id_of(user_id), coalesce(k, 10)) l
-        WHERE strategy IS NULL AND exclude_rated IS DISTINCT FROM false
+        WHERE strategy IS NULL AND coalesce(exclude_rated, true)
             AND pg_catalog.num_nonnulls(only_isbns, without_isbns, author, publisher, min_year,
                 max_year, min_ratings) OPERATOR(pg_catalog.=) 0
     )

@@ -248,8 +248,10 @@ def test_another_profile_is_another_list_and_who_is_forgotten_has_none(trained: 
     working.work(trained, once=True)
     assert assert_right(trained) == set(USERS) - {4}
     assert precompute(trained, top=20).made == 1
+    pipeline.train(trained, CONFIG)
+    precompute(trained, top=20)
     run(trained, "DELETE FROM tterec.users WHERE user_id = 4")
-    assert one(trained, "SELECT count(*) FROM tterec.user_lists WHERE user_id = 4") == 1
+    assert one(trained, "SELECT count(*) FROM tterec.user_lists WHERE user_id = 4") == 2
     updating.update(trained)
     assert one(trained, "SELECT count(*) FROM tterec.user_lists WHERE user_id = 4") == 0
 
