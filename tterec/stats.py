@@ -21,7 +21,16 @@ from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.retrieval import pgvector
 from tterec.retrieval.pgvector import LiveModel, PgvectorIndex
-from tterec.store import change_queue, counters, differences, recall, registry, update_log
+from tterec.store import (
+    change_queue,
+    counters,
+    differences,
+    list_changes,
+    recall,
+    registry,
+    update_log,
+    user_lists,
+)
 from tterec.store.change_queue import Queue
 from tterec.store.counters import DeadTuples, FunctionCalls, IndexUse
 from tterec.store.registry import Active
@@ -71,6 +80,7 @@ class Stats:
     recall: RecallDrift | None
     users: Stale | None
     books: Stale | None
+    lists: Stale | None
     indexes: list[IndexUse] | None
     dead_tuples: list[DeadTuples] | None
     queue: Queue | None
@@ -125,6 +135,7 @@ def _stats(connection: Connection, progress: ProgressCallback) -> Stats:
         books=None
         if live is None
         else seen("books", lambda: _stale(connection, "items", live.generation)),
+        lists=None if live is None else seen("lists", lambda: _lists(connection, live.generation)),
         indexes=seen("indexes", lambda: counters.index_use(connection, numbers)),
         dead_tuples=None
         if replica
@@ -142,6 +153,19 @@ def _stale(connection: Connection, name: str, generation: int) -> Stale:
     stale = len(changed(connection, generation, live))
     stale += differences.unnumbered(connection, name, live)
     return Stale(differences.count(connection, name), stale)
+
+
+def _lists(connection: Connection, generation: int) -> Stale | None:
+    """Precomputed lists, and how many the next `tterec precompute` would make; None: there are
+    none."""
+    total = user_lists.count(connection, generation)
+    if not total:
+        return None
+    changes = list_changes.pending(
+        connection, generation, user_lists.last_change(connection, generation)
+    )
+    again = user_lists.touched(connection, generation, changes)
+    return Stale(total, len(again.union(user_lists.outdated(connection, generation).to_make)))
 
 
 def _recall(

@@ -41,6 +41,7 @@ CASES = [
     Case("update", "books", "update", "what was done is kept; the next update"),
     Case("update --fine-tune", "books", "update --fine-tune", "nothing was publish"),
     Case("cluster --clusters 3", "books", "cluster", "no clusters were stored"),
+    Case("precompute", "ratings", "precompute", "the lists that were made are kept"),
     Case("bench-index", "ratings", "bench-index"),
     Case("recommend --all -o lists.csv", "ratings", "recommend", "lists.csv was not written"),
     Case("stats", "ratings", "stats"),

@@ -19,7 +19,7 @@ from tests.integration.test_surfaces import plant_shop
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP
 from tests.integration.test_update import NEW_BOOK, one, run
 from tests.integration.test_worker import worker
-from tterec import pipeline, updating
+from tterec import pipeline, precomputing, updating
 from tterec.database import roles
 from tterec.database.connection import Database
 from tterec.stats import Stats, stats
@@ -117,6 +117,19 @@ def test_a_text_id_that_has_no_number_yet_is_stale(database: Database, tmp_path:
     after = stats(database).books
     assert after is not None
     assert (after.stale, after.total) == (1, before.total + 1)
+
+
+def test_a_list_is_stale_where_its_user_has_rated_since(database: Database) -> None:
+    plant_shop(database, normalised=True, users=9)
+    assert stats(database).lists is None
+    made = precomputing.precompute(database, top=20).made
+    found = stats(database).lists
+    assert found is not None
+    assert (found.total, found.stale) == (made, 0)
+    run(database, "INSERT INTO tterec.ratings (user_id, book_id, rating) VALUES (1, 1499, 9)")
+    found = stats(database).lists
+    assert found is not None
+    assert (found.total, found.stale) == (made, 1)
 
 
 def test_recall_drifts_where_the_index_finds_less_than_it_did(database: Database) -> None:

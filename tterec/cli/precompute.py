@@ -6,6 +6,7 @@ import click
 
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import stops
 
 
 @click.command("precompute")
@@ -30,6 +31,6 @@ def command(*, top: int, database_url: str | None) -> None:
     from tterec import precomputing
     from tterec.database.connection import Database
 
-    with progress_on_stderr() as progress:
+    with stops("the lists that were made are kept"), progress_on_stderr() as progress:
         done = precomputing.precompute(Database.resolve(database_url), top=top, progress=progress)
     click.echo(str(done))

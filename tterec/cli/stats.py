@@ -57,7 +57,7 @@ def as_json(found: Stats) -> dict[str, object]:
 
     shares = {
         name: asdict(stale) | {"share": round(stale.share, 6)}
-        for name, stale in (("users", found.users), ("books", found.books))
+        for name, stale in (("users", found.users), ("books", found.books), ("lists", found.lists))
         if stale is not None
     }
     return asdict(found) | shares
@@ -84,6 +84,12 @@ def _lines(found: Stats) -> Iterator[str]:
     for name, stale in (("users", found.users), ("books", found.books)):
         if stale is not None:
             yield _stale(name, stale)
+    if found.lists is not None:
+        mend = "; run: tterec precompute" if found.lists.stale else ""
+        yield (
+            f"precomputed lists: {found.lists.total:,}; to be made: {found.lists.stale:,} "
+            f"({found.lists.share:.1%}){mend}"
+        )
     if found.queue is not None:
         yield _queue(found)
     last = found.last_update
