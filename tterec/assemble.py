@@ -45,15 +45,20 @@ def listed(
     source: Source,
 ) -> list[Recommendation]:
     order = exact.rank(candidates.item_ids, scores, k)
+    return lines(candidates, order, scores[order], similarities[order], source)
+
+
+def lines(
+    items: Candidates,
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    similarities: NDArray[np.float64],
+    source: Source,
+) -> list[Recommendation]:
+    """Rows of some items (n,) as a list, in this order, with their scores and similarities."""
+    ids, isbns, titles = items.item_ids[rows].tolist(), items.isbns, items.titles
+    ordered = zip(rows.tolist(), ids, scores.tolist(), similarities.tolist(), strict=True)
     return [
-        Recommendation(
-            rank=place,
-            book_id=int(candidates.item_ids[i]),
-            isbn=candidates.isbns[i],
-            title=candidates.titles[i],
-            score=float(scores[i]),
-            similarity=float(similarities[i]),
-            source=source,
-        )
-        for place, i in enumerate(order.tolist(), start=1)
+        Recommendation(rank, item_id, isbns[row], titles[row], score, similarity, source)
+        for rank, (row, item_id, score, similarity) in enumerate(ordered, start=1)
     ]

@@ -20,13 +20,12 @@ from tterec.retrieval.pgvector import NO_ITEMS, Among, LiveModel
 from tterec.retrieval.users import History
 
 _EVERYTHING = 2**31 - 1
-_USERS_AT_ONCE = 256
+_MOST_USERS_AT_ONCE = 256
+_LINES_AT_ONCE = 2**17  # of some 200 bytes each
 
 
 class BulkStrategy:
     """A generation's item vectors, its popular books and, for a strategy by clusters, these."""
-
-    users_at_once = _USERS_AT_ONCE
 
     def __init__(
         self,
@@ -50,6 +49,10 @@ class BulkStrategy:
             of = dict(zip(clusters.item_ids.tolist(), clusters.labels.tolist(), strict=True))
             for one in self._popular:
                 self._by_cluster[of.get(one.book_id, -1)].append(one)  # -1: in none, comes last
+
+    def users_at_once(self, k: int) -> int:
+        """How many lists of k are made at once."""
+        return min(max(_LINES_AT_ONCE // max(k, 1), 1), _MOST_USERS_AT_ONCE)
 
     def recommend(
         self, connection: Connection, users: Sequence[User], k: int

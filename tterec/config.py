@@ -54,6 +54,24 @@ def cache(environ: Mapping[str, str] = os.environ) -> Path:
     return home(environ) / "cache"
 
 
+def torchrun_ranks(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """The rank of this process among those that torchrun has started, and how many there are.
+
+    (0, 1) without torchrun. Raises ConfigError for numbers that cannot be.
+    """
+    given = environ.get("RANK", "0"), environ.get("WORLD_SIZE", "1")
+    if "RANK" not in environ or "WORLD_SIZE" not in environ:
+        return 0, 1
+    if not all(re.fullmatch("[0-9]{1,6}", text) for text in given) or int(given[0]) >= int(
+        given[1]
+    ):
+        raise ConfigError(
+            f"RANK = {given[0]} of WORLD_SIZE = {given[1]} cannot be; both are torchrun's: unset "
+            "them, or start with torchrun --standalone --nproc-per-node N -m tterec train"
+        )
+    return int(given[0]), int(given[1])
+
+
 def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -> list[Setting]:
     """Every setting as it stands: the database, the home, and what training would start from."""
     try:

@@ -6,11 +6,14 @@ Nothing here knows a database. `tterec train` publishes what `fit` returns; `tte
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tterec.config import TrainingConfig
+from tterec.config import TrainingConfig, torchrun_ranks
 from tterec.records import (
     FeatureTable,
     Interactions,
@@ -19,6 +22,9 @@ from tterec.records import (
     TrainedModel,
     ignore,
 )
+
+if TYPE_CHECKING:
+    from tterec.towers.distributed import Group
 
 REFIT_SHARE = 0.01
 """Of the interactions; fewer held out teach less than a second fit costs: a minute on all of
@@ -31,18 +37,48 @@ def fit(
     items: FeatureTable,
     config: TrainingConfig | None = None,
     progress: ProgressCallback = ignore,
+    *,
+    group: Group | None = None,
 ) -> TrainedModel:
     """Train the towers and fit the second stage on validation interactions of its own choosing.
 
     `interactions` are all that may be learned from: what a caller wants to judge by must not be
     among them. There is a second stage where it does better on validation than the towers alone.
-    Raises TrainingError where there is nothing to learn from.
+    Other processes of the `group` train the towers with this one. Raises TrainingError where there
+    is nothing to learn from.
     """
     from tterec import towers  # two seconds
 
     config = config or TrainingConfig()
-    model = towers.train(interactions, users, items, config, progress)
+    model = (
+        towers.train(interactions, users, items, config, progress)
+        if group is None
+        else towers.train(interactions, users, items, config, progress, ranks=group)
+    )
     return with_ranker(model, interactions, items, progress) if config.ranker else model
+
+
+@contextmanager
+def together() -> Iterator[Group | None]:
+    """The processes that torchrun has started to train together; None without torchrun."""
+    if torchrun_ranks()[1] == 1:
+        yield None
+        return
+    from tterec.towers import distributed
+
+    with distributed.joined() as group:
+        yield group
+
+
+def assist() -> None:
+    """Help rank 0 of the processes that torchrun has started with training the towers.
+
+    Raises TrainingError, or SystemExit where another rank has said what went wrong.
+    """
+    from tterec.towers import distributed, training
+
+    with distributed.joined() as group:
+        training.assist(group)
 
 
 def with_ranker(

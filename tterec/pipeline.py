@@ -74,10 +74,14 @@ def train(
     `query_files` are SQL files to read instead of the live queries, by `interactions`, `users`
     and `items`; the source views become theirs when the generation is promoted. Whatever goes
     wrong before that, the live generation stays as it is. Raises Busy while another process
-    trains on this database, SourceError, TrainingError.
+    trains on this database, SourceError, TrainingError. Under torchrun this is rank 0's part; the
+    others call `assist`.
     """
     config = config or TrainingConfig()
-    with database.connect(autocommit=True) as guard:  # holds the locks from end to end
+    with (
+        fitting.together() as group,
+        database.connect(autocommit=True) as guard,  # holds the locks from end to end
+    ):
         schema.require_current(guard)
         locks.hold_training(guard)
         queries = sources.chosen(guard, query_files or {})
@@ -87,13 +91,20 @@ def train(
             kinds.check_kinds(reading.kinds_of(columns), last[1], last[0])
         data = reading.read_sources(guard, queries, progress, columns)
         with publishing.building(database, guard, config, queries, data) as generation:
-            model = fitting.fit(data.interactions, data.users, data.items, config, progress)
+            model = fitting.fit(
+                data.interactions, data.users, data.items, config, progress, group=group
+            )
             publishing.publish(
                 database, guard, generation, model, data, seed=config.seed, progress=progress
             )
         if promote:
             publishing.promote(database, generation)
         return registry.info(guard, generation)
+
+
+def assist() -> None:
+    """Help rank 0 train, as another process that torchrun has started with it."""
+    fitting.assist()
 
 
 def example_user(database: Database) -> str:

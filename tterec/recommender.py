@@ -304,6 +304,27 @@ class Recommender:
         model = self._ask(pgvector.live_model)
         return None if model is None else model.generation
 
+    def serving(self) -> dict[str, Any]:
+        """What tells the live generation from every other one, in this database or another."""
+
+        def work(connection: Connection) -> dict[str, Any]:
+            model = pgvector.live_model(connection)
+            if model is None:
+                return {"generation": None}
+            state = pgvector.vectors_state(connection, model)
+            return {
+                "generation": model.generation,
+                "made": state.made,
+                "database": f"{state.system}/{state.database}",
+                "index": self._indexes.name,
+            }
+
+        return self._ask(work)
+
+    def everybody(self) -> list[User]:
+        """Every user, in the order in which recommend_many goes through all."""
+        return self._ask(user_rows.all_users)
+
     def recommend_many(
         self,
         users: Iterable[User] | None = None,
@@ -340,7 +361,7 @@ class Recommender:
         progress: ProgressCallback,
     ) -> Iterator[tuple[User, list[Recommendation]]]:
         if users is None:
-            users = self._ask(user_rows.all_users)
+            users = self.everybody()
         total = len(users) if isinstance(users, Sequence) else None
         remaining, done = iter(users), 0
 
@@ -349,8 +370,10 @@ class Recommender:
                 return self._bulk_strategy(connection, strategy, filters)
             return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
 
+        progress(Progress("recommending", 0, total))
         bulk = self._ask(held)
-        while batch := list(islice(remaining, bulk.users_at_once)):
+        at_once = bulk.users_at_once(bulk_lists.depth(rules, k))
+        while batch := list(islice(remaining, at_once)):
 
             def work(
                 connection: Connection, batch: list[User] = batch

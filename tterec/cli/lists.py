@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from tterec.errors import InvalidArgument
-from tterec.records import Contribution, Recommendation
+from tterec.records import Contribution, Recommendation, User
 
 FORMATS = ("table", "json", "csv")
+MANY = ("user_id", "isbn", "rank", "score")
 _NARROWEST_TITLE = 12
 
 Record = TypeVar("Record", Recommendation, Contribution)
@@ -55,6 +56,15 @@ def write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]])
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
+
+
+def write_many(out: TextIO, found: Iterable[tuple[User, list[Recommendation]]]) -> None:
+    """Users' lists as rows of CSV, without a header."""
+    import csv
+
+    writer = csv.writer(out, lineterminator="\n")
+    for user, one in found:
+        writer.writerows([(user, x.isbn, x.rank, f"{x.score:.6f}") for x in one])
 
 
 def table(found: Sequence[Recommendation], width: int | None = None) -> Iterator[str]:

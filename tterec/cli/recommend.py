@@ -11,7 +11,6 @@ from tterec.cli import lists
 from tterec.cli.csv_column import read_column
 from tterec.cli.filters import filters_options
 from tterec.cli.options import database_option, index_option
-from tterec.cli.progress import progress_on_stderr
 from tterec.cli.rules import rules_options
 from tterec.errors import InvalidArgument
 
@@ -38,6 +37,7 @@ _STRATEGIES = ("weighted-average", "cluster-kmeans", "cluster-gmm", "popular")
     "--users", "users_file", type=_FILE, metavar="FILE", help="Users: a CSV with user_id."
 )
 @click.option("-o", "--output", type=_FILE, metavar="FILE", help="Write there, not to stdout.")
+@click.option("--resume", is_flag=True, help="Go on with the -o FILE of an interrupted run.")
 @click.option("--no-ranker", is_flag=True, help="Order by similarity alone.")
 @index_option
 @click.option(
@@ -59,6 +59,7 @@ def command(
     everybody: bool,
     users_file: Path | None,
     output: Path | None,
+    resume: bool,
     no_ranker: bool,
     index: str,
     pairs: tuple[str, ...],
@@ -71,6 +72,8 @@ def command(
 
     Books that a user has rated, up to this moment, are left out. Who is unknown gets popular
     books. The lists of --all and --users are CSV: user_id,isbn,rank,score.
+    With -o the file appears when it is complete; a run that was interrupted goes on with the same
+    command and --resume, as long as the generation and the options are the same.
 
     --author to --min-ratings are filters: a list has k books wherever k of them pass. The filters
     by lists of ISBNs are --available and --unavailable. These and the other options from
@@ -88,6 +91,7 @@ def command(
       tterec recommend 123 --max-per-author 2 --freshness 0.2
       tterec recommend 123 --index faiss-hnsw
       tterec recommend --all -k 50 -o lists.csv
+      tterec recommend --all -k 50 -o lists.csv --resume
       tterec recommend --profile age=34 location="thornbury, england"
       tterec recommend 123 --strategy weighted-average
     """
@@ -107,52 +111,43 @@ def command(
     many = user is None and not profile
     if many and style not in (None, "csv"):
         raise InvalidArgument(f"--all and --users write csv, not {style}; leave out --format")
+    if resume and not many:
+        raise InvalidArgument("--resume goes on with the lists of many: --all -o FILE --resume")
     users = None if users_file is None else read_column(users_file, "user_id")
     from tterec.database.connection import Database
     from tterec.recommender import Recommender
 
-    with (
-        Recommender(Database.resolve(database_url), index=index) as recommender,
-        lists.output(output) as out,
-    ):
-        if profile:
-            lists.write_list(
-                out, _for_profile(recommender, profile, k, rules, filters), style or "table"
+    with Recommender(Database.resolve(database_url), index=index) as recommender:
+        if many:
+            from tterec.cli import many_lists
+
+            options = {
+                "k": k,
+                "ranker": not no_ranker,
+                "rules": rules,
+                "filters": filters,
+                "strategy": strategy,
+            }
+            many_lists.write(recommender, users, output, resume=resume, options=options)
+            return
+        with lists.output(output) as out:
+            if profile:
+                found = _for_profile(recommender, profile, k, rules, filters)
+                lists.write_list(out, found, style or "table")
+                return
+            assert user is not None
+            one = recommender.recommend(
+                user,
+                k,
+                ranker=not no_ranker,
+                rules=rules,
+                filters=filters,
+                strategy=strategy,
+                progress=_say,
             )
-            return
-        if user is None:
-            with progress_on_stderr() as progress:
-                found = recommender.recommend_many(
-                    users,
-                    k,
-                    ranker=not no_ranker,
-                    rules=rules,
-                    filters=filters,
-                    strategy=strategy,
-                    progress=progress,
-                )
-                lists.write_csv(
-                    out,
-                    ("user_id", "isbn", "rank", "score"),
-                    (
-                        (who, x.isbn, x.rank, f"{x.score:.6f}")
-                        for who, list_ in found
-                        for x in list_
-                    ),
-                )
-            return
-        one = recommender.recommend(
-            user,
-            k,
-            ranker=not no_ranker,
-            rules=rules,
-            filters=filters,
-            strategy=strategy,
-            progress=_say,
-        )
-        if k > 0 and strategy != "popular" and (not one or one[0].source == "popular"):
-            click.echo(_why_not_personal(recommender, user, bool(one), filters), err=True)
-        lists.write_list(out, one, style or "table")
+            if k > 0 and strategy != "popular" and (not one or one[0].source == "popular"):
+                click.echo(_why_not_personal(recommender, user, bool(one), filters), err=True)
+            lists.write_list(out, one, style or "table")
 
 
 def _say(progress: Progress) -> None:

@@ -52,17 +52,22 @@ def command(
     Reads the three source queries: those of the --...-sql files, else your own that are live,
     else those of the tables that `tterec load` fills. Until the new generation is promoted, the
     old one serves; Ctrl-C publishes nothing. Settings: flags, then --config, then defaults.
+    Under torchrun several processes train together; one of them reads and publishes.
 
     \b
     Examples:
       tterec train
       tterec train --config train.toml --seed 7 --no-promote
       tterec train --interactions-sql views.sql --users-sql members.sql --items-sql films.sql
+      torchrun --standalone --nproc-per-node 2 -m tterec train
     """
     from tterec import pipeline
-    from tterec.config import training_config
+    from tterec.config import torchrun_ranks, training_config
     from tterec.database.connection import Database
 
+    if torchrun_ranks()[0] > 0:
+        _assist()
+        return
     config = training_config(config_file, **settings)
     files = {"interactions": interactions_sql, "users": users_sql, "items": items_sql}
     database = Database.resolve(database_url)
@@ -84,6 +89,16 @@ def command(
         click.echo(f"Try: tterec recommend {pipeline.example_user(database)}")
     else:
         click.echo(f"Make it live: tterec models promote {trained.generation}")
+
+
+def _assist() -> None:
+    """What a process of torchrun's does that is not the first."""
+    from tterec import pipeline
+
+    try:
+        pipeline.assist()
+    except KeyboardInterrupt:  # the first one says so
+        sys.exit(1)
 
 
 def summary(trained: GenerationInfo) -> str:

@@ -36,6 +36,37 @@ def user_vector(
     return vector / norm if normalised and norm > 0 else vector
 
 
+def user_vectors(
+    profiles: NDArray[np.floating],
+    rows: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    ratings: NDArray[np.floating],
+    *,
+    history_vectors: NDArray[np.floating],
+    history_weights: NDArray[np.floating],
+    normalised: bool,
+) -> NDArray[np.float64]:
+    """The vectors (users, d) of many, each the same to the last bit as `user_vector` has it.
+
+    profiles (users, d). User i has met rows[offsets[i] : offsets[i + 1]] of history_vectors
+    (items, d), int64 (n,), with these ratings (n,).
+    """
+    weights = history_weights.astype(np.float64)[buckets(ratings)]
+    lengths = np.diff(offsets)
+    taste = np.zeros(profiles.shape)
+    # One after the other, as a sum over rows is made: every user's first item, then the second.
+    for place in range(int(lengths.max(initial=0))):
+        users = np.flatnonzero(lengths > place)
+        at = offsets[users] + place
+        taste[users] += weights[at, None] * history_vectors[rows[at]].astype(np.float64)
+    vectors: NDArray[np.float64] = profiles.astype(np.float64)
+    vectors += taste / np.sqrt(np.maximum(lengths, 1))[:, None]
+    if normalised:
+        norms = np.sqrt(np.sum(vectors * vectors, axis=1, keepdims=True))
+        vectors /= np.where(norms > 0, norms, 1.0)
+    return vectors
+
+
 def similarity_shares(
     profile: NDArray[np.floating],
     history_vectors: NDArray[np.floating],
@@ -71,8 +102,9 @@ def exact_scores(
 ) -> NDArray[np.float64]:
     """Inner products (n,) of a vector (d,) with the rows of vectors (n, d), to six decimals.
 
-    Each row is summed by itself in float64. A BLAS product sums a row in an order that depends
-    on where it stands, so that identical rows would get different scores.
+    Also of n vectors (n, d), one a row. Each row is summed by itself in float64. A BLAS product
+    sums a row in an order that depends on where it stands, so that identical rows would get
+    different scores.
     """
     products = vectors.astype(np.float64, copy=False) * user_vector.astype(np.float64)
     # + 0.0 makes a negative zero positive.
@@ -163,3 +195,12 @@ def mixed_scores(
 def rank(item_ids: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     """Positions (at most k,) of the greatest scores, best first; equal scores by item id."""
     return np.lexsort((item_ids, -scores))[:k]
+
+
+def rank_each(
+    owners: NDArray[np.int64], item_ids: NDArray[np.int64], scores: NDArray[np.float64], k: int
+) -> NDArray[np.int64]:
+    """The same for each of many users, by `owners` (n,), one user after the other."""
+    order = np.lexsort((item_ids, -scores, owners))
+    ordered = owners[order]
+    return order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < k]

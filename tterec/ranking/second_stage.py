@@ -42,6 +42,23 @@ class Stage:
 
     def evidence(self, history: Met) -> NDArray[np.float64]:
         """What the items met say for every item: (users, items)."""
+        found: NDArray[np.float64] = self._evidence(history).toarray()
+        return found
+
+    def evidence_for(self, history: Met, users: Index, rows: Index) -> NDArray[np.float64]:
+        """The same for some pairs of user and item alone, int64 (p,) each: (p,)."""
+        evidence = self._evidence(history)
+        evidence.sort_indices()
+        width = evidence.shape[1]
+        spoken = np.repeat(np.arange(evidence.shape[0]), np.diff(evidence.indptr)) * width
+        spoken += evidence.indices
+        wanted = users * width + rows
+        places = np.searchsorted(spoken, wanted).clip(max=max(len(spoken) - 1, 0))
+        if not len(spoken):
+            return np.zeros(len(wanted))
+        return np.where(spoken[places] == wanted, evidence.data[places], 0.0)
+
+    def _evidence(self, history: Met) -> sparse.csr_array:
         voices = exact.voices(history.ratings, self.ranker.unrated_weight)
         met = history.matrix(voices, len(self.ranker.item_ids))
         spoken = sparse.hstack([met, (met @ self._traits).log1p()], format="csr")
@@ -49,13 +66,14 @@ class Stage:
             part = slice(spoken.indptr[row], spoken.indptr[row + 1])
             kept, _ = exact.loudest(spoken.indices[part], spoken.data[part])
             spoken.data[part][~np.isin(spoken.indices[part], kept)] = 0.0
-        found: NDArray[np.float64] = (spoken @ self._by_source).toarray()
-        return found
+        return spoken @ self._by_source
 
-    def led_by(self, rows: Index) -> Index:
-        """The rows of the items that these items, given by their rows, speak for most."""
-        led: Index = np.unique(self._leads[rows].indices).astype(np.int64)
-        return led
+    def led_by(self, history: Met) -> tuple[Index, Index]:
+        """Users and rows (p,) each: the items that what each user has met speaks for most, some
+        more than once."""
+        led = self._leads[history.items]
+        users = np.repeat(np.arange(len(history)), np.diff(history.offsets))
+        return np.repeat(users, np.diff(led.indptr)), led.indices.astype(np.int64)
 
     def candidates(
         self, similarities: NDArray[np.floating], history: Met, at_least: int = 0

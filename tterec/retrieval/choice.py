@@ -30,6 +30,7 @@ class Indexes:
         """Raises InvalidArgument for an unknown name, TterecError where FAISS is missing."""
         if name not in INDEXES:
             raise InvalidArgument(f"index {name!r} is none of {', '.join(INDEXES)}")
+        self.name = name
         self._kind = KINDS.get(name)
         self._held: tuple[Key, FaissIndex] | None = None
         if self._kind is not None:

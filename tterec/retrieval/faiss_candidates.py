@@ -11,7 +11,7 @@ from tterec.database.connection import Connection
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.faiss_index import FaissIndex
-from tterec.retrieval.matrix import MatrixIndex, positions
+from tterec.retrieval.matrix import NO_PAIRS, MatrixIndex, Pairs, positions
 from tterec.retrieval.pgvector import LiveModel
 
 # Scores that differ by less than their rounding rank by id, across the k-th place too.
@@ -74,28 +74,27 @@ class FaissMatrix(MatrixIndex):
         self._index = index
         self._effort = effort
 
-    def candidates_of_many(
-        self, user_vectors: NDArray[np.floating], k: int, excluded: list[NDArray[np.int64]]
-    ) -> list[Candidates]:
-        """Candidates for vectors (users, d) and each user's excluded item ids."""
-        lists = []
-        for vector, unwanted in zip(user_vectors, excluded, strict=True):
-            found = _gathered(
-                self._index, vector, k, unwanted, effort=self._effort, show=self._show
+    def nearest(self, user_vectors: NDArray[np.floating], k: int, excluded: Pairs) -> Pairs:
+        """Candidates for vectors (users, d); see MatrixIndex."""
+        found = []
+        bounds = np.searchsorted(excluded.owners, np.arange(len(user_vectors) + 1))
+        for user, vector in enumerate(user_vectors):
+            rows = excluded.rows[bounds[user] : bounds[user + 1]]
+            near = _gathered(
+                self._index,
+                vector,
+                k,
+                self.items.item_ids[rows],
+                effort=self._effort,
+                show=lambda item_ids: self.shown(positions(self.items.item_ids, item_ids)[0]),
             )
-            if found is None:
-                found = super().candidates_of_many(vector[None, :], k, [unwanted])[0]
-            lists.append(found)
-        return lists
-
-    def _show(self, item_ids: NDArray[np.int64]) -> Candidates:
-        rows = positions(self.items.item_ids, item_ids)[0]
-        return Candidates(
-            self.items.item_ids[rows],
-            [self.items.isbns[row] for row in rows],
-            [self.items.titles[row] for row in rows],
-            self.items.vectors[rows],
-        )
+            if near is None:
+                unwanted = Pairs(np.zeros(len(rows), np.int64), rows)
+                found.append(super().nearest(vector[None, :], k, unwanted).rows)
+            else:
+                found.append(positions(self.items.item_ids, near.item_ids)[0])
+        owners = np.repeat(np.arange(len(found)), [len(rows) for rows in found])
+        return Pairs(owners, np.concatenate(found)) if found else NO_PAIRS
 
 
 def _gathered(

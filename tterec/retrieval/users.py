@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 from uuid import UUID
 
@@ -96,7 +97,7 @@ def _by_owner(rows: Sequence[tuple[T, int, float | None]]) -> dict[T, History]:
     owners, items, ratings = zip(*rows, strict=True)
     item_ids = np.array(items, dtype=np.int64)
     values = np.array(ratings, dtype=np.float32)  # None becomes NaN
-    starts = [n for n, owner in enumerate(owners) if n == 0 or owner != owners[n - 1]]
+    starts = [0, *(n for n, pair in enumerate(pairwise(owners), start=1) if pair[0] != pair[1])]
     return {
         owners[start]: History(item_ids[start:end], values[start:end])
         for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tterec.errors import TrainingError
 from tterec.towers.features import Encoded
 from tterec.towers.histories import Histories
 from tterec.towers.negatives import Negatives
@@ -87,8 +88,14 @@ class Batches:
         id_shrinkage: float,
         id_dropout: float,
         seed: int,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        """Without `negatives` the whole catalogue is every batch's candidates."""
+        """Without `negatives` the whole catalogue is every batch's candidates.
+
+        Of each batch this is the share of one of `ranks`, which draws its own negatives. Raises
+        TrainingError where there are more ranks than targets.
+        """
         self._histories = histories
         self._targets = np.flatnonzero(targets)
         self._owners = histories.owners
@@ -97,10 +104,18 @@ class Batches:
         self._users = with_featureless_row(users)
         self._negatives = negatives
         self._dropout = id_dropout
-        self._rng = np.random.default_rng([seed, 1])
+        self._order = np.random.default_rng([seed, 1])  # the same for all ranks
+        self._rng = self._order if ranks == 1 else np.random.default_rng([seed, 1, rank])
+        self._rank, self._ranks = rank, ranks
+        if len(self._targets) < ranks:
+            raise TrainingError(
+                f"{len(self._targets)} interactions are too few for {ranks} processes; train "
+                "without torchrun"
+            )
         self.gates = id_gates(histories, len(items), id_shrinkage)
         fitting = max(SMALLEST_BATCH, len(self._targets) // LEAST_STEPS)
-        self.steps = -(-len(self._targets) // min(batch_size, fitting))
+        steps = -(-len(self._targets) // min(batch_size, fitting))
+        self.steps = min(steps, len(self._targets) // ranks)  # a share of every batch for each
         self._among_items = Renumbering(len(items))
         self._among_candidates = Renumbering(len(items))
         self._among_item_tokens = Renumbering(int(items.tokens.ids.max(initial=-1)) + 1)
@@ -112,16 +127,16 @@ class Batches:
         return len(self._targets)
 
     def epoch(self) -> Iterator[Batch]:
-        """One pass over all targets."""
+        """One pass over all targets: of every batch this rank's share."""
         owners = self._owners[self._targets]
-        shuffled = np.lexsort((self._rng.random(len(owners)), owners))
+        shuffled = np.lexsort((self._order.random(len(owners)), owners))
         owners = owners[shuffled]  # ascending, as the targets are
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
         place = np.arange(len(owners)) - np.repeat(starts, np.diff(starts, append=len(owners)))
         run = np.cumsum(place % RUN == 0) - 1
-        order = np.argsort(self._rng.permutation(run[-1] + 1)[run], kind="stable")
+        order = np.argsort(self._order.permutation(run[-1] + 1)[run], kind="stable")
         for part in np.array_split(self._targets[shuffled[order]], self.steps):
-            yield self._batch(part)
+            yield self._batch(np.array_split(part, self._ranks)[self._rank])
 
     def _batch(self, positions: Index) -> Batch:
         histories = self._histories

@@ -18,9 +18,10 @@ from tterec.records import (
     ignore,
 )
 from tterec.towers.batches import id_gates
+from tterec.towers.distributed import ALONE
 from tterec.towers.embedding import Towers
 from tterec.towers.histories import Histories, gather_histories
-from tterec.towers.learning import Lesson, check_device, learn, learnable
+from tterec.towers.learning import Lesson, learn, learnable
 from tterec.towers.pairs import pair_digests
 from tterec.towers.threads import bounded_threads
 from tterec.towers.training import encode, trained_model
@@ -59,7 +60,7 @@ def fine_tune(
     than the live towers, whose vectors are returned then. `config` is theirs, but for seed and
     epochs. Same input, same bytes. Raises as `train` does.
     """
-    check_device(config)
+    ALONE.device(config.device)  # before what takes long
     histories = gather_histories(interactions, users, items, config.max_history)
     own = pair_digests(histories.user_ids[histories.owners], items.ids[histories.items])
     given = pair_digests(interactions.user_ids, interactions.item_ids)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tterec.config import TrainingConfig
-from tterec.errors import ConfigError, TrainingError
+from tterec.errors import TrainingError
 from tterec.records import Progress, ProgressCallback
 from tterec.towers import model
 from tterec.towers.batches import Batches
+from tterec.towers.distributed import ALONE, Ranks
 from tterec.towers.features import Encoded
 from tterec.towers.histories import Histories
 from tterec.towers.negatives import Negatives
@@ -51,12 +51,6 @@ class Learned:
     metrics: dict[str, Any]
 
 
-def check_device(config: TrainingConfig) -> None:
-    """Raise ConfigError if the device is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: torch finds no CUDA here; train with --device cpu")
-
-
 def learnable(histories: Histories, config: TrainingConfig) -> NDArray[np.bool_]:
     """Which interactions the objective can learn from: bool (n,). TrainingError if none."""
     if config.objective != "mse":
@@ -77,15 +71,17 @@ def learn(
     progress: ProgressCallback,
     *,
     carried: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> Learned:
     """Learn epoch by epoch until validation stops getting better; the best epoch's parameters.
 
     `carried`: the parameters are those of trained towers, which take steps of this share of the
     learning rate. They are epoch 0, which is best where no other is better, and what no batch
-    meets stays what it was.
+    meets stays what it was. `ranks` all learn, each from its share of every batch, and have the
+    same parameters in the end.
     """
     mse = config.objective == "mse"
-    device = torch.device(config.device)
+    device = ranks.device(config.device)
     histories, items = lesson.histories, len(lesson.items)
     counts = np.bincount(histories.items, minlength=items)
     batches = Batches(
@@ -94,14 +90,16 @@ def learn(
         lesson.items,
         lesson.users,
         batch_size=config.batch_size,
-        negatives=_negatives(counts, lesson.items, config),
+        negatives=_negatives(counts, lesson.items, config, ranks.size),
         id_shrinkage=config.id_shrinkage,
         id_dropout=0.0 if mse else config.id_dropout,
         seed=config.seed,
+        rank=ranks.rank,
+        ranks=ranks.size,
     )
     if config.objective == "full-softmax":
         _check_affordable(items, batches.targets // batches.steps)
-    learner = Learner(parameters, config, device, carried=carried is not None)
+    learner = Learner(parameters, config, device, carried=carried is not None, ranks=ranks)
     validation = Validation(histories, lesson.held_out, lesson.items, lesson.users, device)
     best = _Best(mse)
     started = time.perf_counter()
@@ -116,7 +114,8 @@ def learn(
         progress(Progress("train", message=f"before   {_figures(figures, mse)}"))
     for epoch in range(1, config.epochs + 1):
         loss, rate = _epoch(epoch, learner, batches, config, progress, longest=carried or 1.0)
-        figures = validation.figures(learner.parameters, batches.gates, mse=mse)
+        ranks.require_equal(learner.parameters)
+        figures = _judged(validation, learner, batches, mse, ranks)
         best.offer(epoch, figures, learner.parameters)
         progress(Progress("train", message=_line(epoch, loss, figures, rate, mse)))
         if epoch - best.epoch >= config.patience:
@@ -138,10 +137,23 @@ def learn(
     )
 
 
+def _judged(
+    validation: Validation, learner: Learner, batches: Batches, mse: bool, ranks: Ranks
+) -> Figures:
+    """Rank 0's figures: all stop by the same."""
+    figures = Figures(float("nan"), float("nan"))
+    if ranks.rank == 0:
+        figures = validation.figures(learner.parameters, batches.gates, mse=mse)
+    return Figures(*ranks.as_first(figures))
+
+
 def _negatives(
-    counts: NDArray[np.integer], items: Encoded, config: TrainingConfig
+    counts: NDArray[np.integer], items: Encoded, config: TrainingConfig, ranks: int
 ) -> Negatives | None:
-    """What is drawn beside a batch's own items; None: the whole catalogue."""
+    """What is drawn beside a batch's own items; None: the whole catalogue.
+
+    Each rank's share of a batch has as many drawn as the whole would have: its own items are fewer.
+    """
     if config.objective == "full-softmax":
         return None
     if config.objective == "mse":
@@ -149,10 +161,10 @@ def _negatives(
     return Negatives(
         counts,
         items,
-        uniform=config.uniform_negatives,
-        popular=config.popular_negatives,
+        uniform=config.uniform_negatives * ranks,
+        popular=config.popular_negatives * ranks,
         popularity_power=config.popularity_power,
-        similar=config.similar_negatives,
+        similar=config.similar_negatives * ranks,
     )
 
 

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-10
+ROWS = 2048
+"""Rows moved at a time: all that is computed of them stays in the cache."""
 
 
 class Optimiser(Protocol):
@@ -33,6 +35,9 @@ class Optimiser(Protocol):
 
     def rows(self, name: str, rows: Tensor) -> Tensor:
         """These distinct rows of a parameter, to be differentiated by: (n, width)."""
+
+    def gradients(self) -> list[Tensor]:
+        """Those of what was handed out, in one order, to be changed in place before the step."""
 
     def step(self) -> None:
         """Update what was handed out since the last step."""
@@ -98,23 +103,33 @@ class RowAdagrad:
         state.leaf = values.mul_(missed[:, None].to(values.dtype)).requires_grad_()
         return state.leaf
 
+    def gradients(self) -> list[Tensor]:
+        """Those of the rows read since the last step."""
+        leaves = (state.leaf for state in self._states.values())
+        return [leaf.grad for leaf in leaves if leaf is not None and leaf.grad is not None]
+
     @torch.no_grad()
     def step(self) -> None:
         """Update the rows read since the last step."""
         self._log_kept += math.log(1.0 - min(self.learning_rate * self._weight_decay, 0.999))
-        kept = 1.0 - min(self.learning_rate * self._weight_decay, 0.999)
         for state in self._states.values():
             rows, leaf = state.rows, state.leaf
             if rows is None or leaf is None or leaf.grad is None:
                 continue
-            gradient = leaf.grad
-            squares = state.squares.index_select(0, rows).addcmul_(gradient, gradient)
-            values = leaf.detach() * kept**state.decay
-            values.addcdiv_(gradient, squares.sqrt().add_(EPSILON), value=-self.learning_rate)
-            state.table.index_copy_(0, rows, values)
-            state.squares.index_copy_(0, rows, squares)
+            for start in range(0, len(rows), ROWS):
+                part = slice(start, start + ROWS)
+                self._update(state, rows[part], leaf.detach()[part], leaf.grad[part])
             state.decayed.index_fill_(0, rows, self._log_kept)
             state.rows = state.leaf = None
+
+    def _update(self, state: _State, rows: Tensor, values: Tensor, gradient: Tensor) -> None:
+        """Move some rows from these values, which are overwritten."""
+        squares = state.squares.index_select(0, rows).addcmul_(gradient, gradient)
+        if state.decay:
+            values.mul_(1.0 - min(self.learning_rate * self._weight_decay, 0.999))
+        values.addcdiv_(gradient, squares.sqrt().add_(EPSILON), value=-self.learning_rate)
+        state.table.index_copy_(0, rows, values)
+        state.squares.index_copy_(0, rows, squares)
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -11,6 +11,7 @@ from tterec.config import TrainingConfig
 from tterec.errors import TrainingError
 from tterec.towers import losses, model
 from tterec.towers.batches import Batch, Side
+from tterec.towers.distributed import ALONE, Ranks
 from tterec.towers.mining import Mining
 from tterec.towers.optimiser import Optimiser, RowAdagrad
 from tterec.towers.torch_optimiser import TorchOptimiser
@@ -54,7 +55,9 @@ class Learner:
         device: torch.device,
         *,
         carried: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self.parameters = {name: tensor.to(device) for name, tensor in parameters.items()}
         self._config = config
         self._device = device
@@ -66,15 +69,24 @@ class Learner:
         Raises TrainingError if that is not finite.
         """
         self._optimiser.learning_rate = self._config.learning_rate * pace
-        read = self._read(batch)
-        loss = (self._mse if self._config.objective == "mse" else self._ranking)(batch, read)
+        held, read = self._read(batch)
+        if self._config.objective == "mse":
+            loss = self._mse(batch, read) + self._config.gamma * self._penalty(held)
+        else:
+            loss = self._ranking(batch, read)
         value = float(loss.detach())
+        if self._ranks.size > 1:
+            # A row that only other ranks meet has a gradient here, too: zero.
+            loss = loss + 0.0 * sum(held[name].sum() for name in model.TABLES)
+            torch.autograd.backward(loss)
+            value = self._ranks.mean(self._optimiser.gradients(), value)
         if not np.isfinite(value):
             raise TrainingError(
                 f"the loss became {value}; train again with a smaller step, "
                 f"learning_rate = {self._config.learning_rate / 10:g} in train.toml"
             )
-        torch.autograd.backward(loss)
+        if self._ranks.size == 1:
+            torch.autograd.backward(loss)
         self._optimiser.step()
         return value
 
@@ -82,13 +94,19 @@ class Learner:
         """Make the parameters readable as they are, after any number of steps."""
         self._optimiser.settle()
 
-    def _read(self, batch: Batch) -> model.Parameters:
-        rows = {
+    def _read(self, batch: Batch) -> tuple[model.Parameters, model.Parameters]:
+        """What is differentiated by, and the batch's own rows of it.
+
+        They are the same, but for tables of which other ranks read other rows: all ranks hold the
+        rows of all.
+        """
+        own = {
             "item_ids": batch.item_rows,
             "item_tokens": batch.items.token_rows,
             "user_tokens": batch.users.token_rows,
         }
-        return {
+        rows = self._ranks.union(own)
+        held = {
             name: (
                 self._optimiser.rows(name, self._tensor(rows[name]))
                 if name in rows
@@ -96,6 +114,13 @@ class Learner:
             )
             for name in self.parameters
         }
+        if self._ranks.size == 1:
+            return held, held
+        read = dict(held)
+        for name, some in own.items():
+            places = np.searchsorted(rows[name], some)
+            read[name] = held[name].index_select(0, self._tensor(places))
+        return held, read
 
     def _ranking(self, batch: Batch, read: model.Parameters) -> Tensor:
         config = self._config
@@ -124,11 +149,14 @@ class Learner:
         cores, users = self._users(batch, read)
         targets = cores.index_select(0, self._tensor(batch.targets)) + read["item_base"]
         errors = losses.squared_error((users * targets).sum(dim=1), self._tensor(batch.ratings))
-        penalty = sum(
-            losses.regulariser([read[name] for name in tower], self._config.regulariser)
+        return errors.mean()
+
+    def _penalty(self, held: model.Parameters) -> Tensor:
+        parts = [
+            losses.regulariser([held[name] for name in tower], self._config.regulariser)
             for tower in (model.USER_TOWER, model.ITEM_TOWER)
-        )
-        return errors.mean() + self._config.gamma * penalty
+        ]
+        return torch.stack(parts).sum()
 
     def _users(self, batch: Batch, read: model.Parameters) -> tuple[Tensor, Tensor]:
         """The batch's item cores (i, d) and each interaction's user vector (b, d), raw."""

@@ -61,6 +61,11 @@ class TorchOptimiser:
             self._met[name].index_fill_(0, rows, True)
         return functional.embedding(rows, self._leaves[name], sparse=name in self._sparse)
 
+    def gradients(self) -> list[Tensor]:
+        """Those since the last step; of a table of which rows are updated, those rows' ones."""
+        found = [leaf.grad for leaf in self._leaves.values() if leaf.grad is not None]
+        return [one._values() if one.is_sparse else one for one in found]
+
     @torch.no_grad()
     def step(self) -> None:
         """Update by the gradients since the last step."""

@@ -16,10 +16,11 @@ from tterec.records import (
     ignore,
 )
 from tterec.towers import model
+from tterec.towers.distributed import ALONE, Group, Ranks
 from tterec.towers.embedding import Towers
 from tterec.towers.features import Encoded, Features
 from tterec.towers.histories import gather_histories
-from tterec.towers.learning import Learned, Lesson, check_device, learn, learnable
+from tterec.towers.learning import Learned, Lesson, learn, learnable
 from tterec.towers.spectral import spectral_items
 from tterec.towers.threads import bounded_threads
 
@@ -30,15 +31,19 @@ def train(
     items: FeatureTable,
     config: TrainingConfig,
     progress: ProgressCallback = ignore,
+    *,
+    ranks: Ranks = ALONE,
 ) -> TrainedModel:
     """Train both towers and embed every item and user of the tables.
+
+    The other `ranks` learn with this one, which is rank 0; see `assist`.
 
     Interactions with an item that is not in `items` are left out; users that are not in `users`
     teach as users without features. The same input, configuration and number of threads give the
     same bytes. Raises TrainingError if there is nothing to learn from or the loss diverges, and
     ConfigError for a device that is not there. KeyboardInterrupt passes through.
     """
-    check_device(config)
+    ranks.device(config.device)  # before what takes long
     histories = gather_histories(interactions, users, items, config.max_history)
     held_out = validation_split(
         histories.user_ids[histories.owners],
@@ -63,12 +68,22 @@ def train(
         if config.initialisation == "spectral":
             start = spectral_items(rest, parameters["item_ids"], config.seed)
             parameters["item_ids"] = start
-        learned = learn(lesson, parameters, config, progress)
+        plain = {name: tensor.numpy() for name, tensor in parameters.items()}
+        ranks.hand_out((lesson, plain, config))
+        learned = learn(lesson, parameters, config, progress, ranks=ranks)
         made = trained_model(
             learned, lesson, items, users, (item_features, user_features), config=config
         )
     made.metrics["threads"] = threads
     return made
+
+
+def assist(group: Group) -> None:
+    """Learn what rank 0 trains, as another rank of its group, and leave the rest to it."""
+    lesson, plain, config = group.receive()
+    parameters = {name: torch.from_numpy(array) for name, array in plain.items()}
+    with bounded_threads(config.threads):
+        learn(lesson, parameters, config, ignore, ranks=group)
 
 
 def encode(

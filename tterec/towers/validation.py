@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ BLOCK = 256
 """Users scored at a time: 256 rows of scores of 100,000 items are 100 MB."""
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(NamedTuple):
     """NDCG@20 over the full catalogue and RMSE of predicted ratings; NaN where undefined."""
 
     ndcg: float

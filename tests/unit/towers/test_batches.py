@@ -14,6 +14,11 @@ USERS, ITEMS = 40, 60
 
 @pytest.fixture
 def histories() -> Histories:
+    return planted()
+
+
+def planted() -> Histories:
+    """Forty users, of whom user u has met u + 1 of sixty items."""
     rng = np.random.default_rng(0)
     pairs = np.array(
         [(u, i) for u in range(USERS) for i in rng.choice(ITEMS, 1 + u, replace=False)]

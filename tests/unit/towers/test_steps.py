@@ -8,6 +8,7 @@ from tests.unit.towers.test_batches import ITEM_TABLE, ITEMS, USER_TABLE, batche
 from tterec.config import TrainingConfig
 from tterec.errors import TrainingError
 from tterec.towers import model
+from tterec.towers.distributed import ALONE, Ranks
 from tterec.towers.features import Features
 from tterec.towers.histories import Histories
 from tterec.towers.steps import Learner
@@ -15,7 +16,7 @@ from tterec.towers.steps import Learner
 __all__ = ["histories"]
 
 
-def learner_of(objective: str = "softmax", **settings: object) -> Learner:
+def learner_of(objective: str = "softmax", *, ranks: Ranks = ALONE, **settings: object) -> Learner:
     items, users = Features.fit(ITEM_TABLE), Features.fit(USER_TABLE)
     shape = model.Shape(
         items=ITEMS,
@@ -29,7 +30,7 @@ def learner_of(objective: str = "softmax", **settings: object) -> Learner:
         shape, objective=objective, temperature=0.1, mean_rating=5.5, seed=0
     )
     config = TrainingConfig(objective=objective, dim=8, gamma=0.0, **settings)  # type: ignore[arg-type]
-    return Learner(parameters, config, torch.device("cpu"))
+    return Learner(parameters, config, torch.device("cpu"), ranks=ranks)
 
 
 OBJECTIVES = pytest.mark.parametrize(
