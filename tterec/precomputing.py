@@ -23,6 +23,7 @@ T = TypeVar("T")
 TOP = 200
 """How many books a list has: with 200, a row is 4 kB, and a page holds two."""
 DEEPEST = 1000
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ def precompute(
             return Precomputed(number, made, kept, time.perf_counter() - start)
 
 
+def users_at_once(bulk: Bulk, k: int) -> int:
+    """How many lists are made in one transaction: who changes users waits for it."""
+    return min(bulk.users_at_once(k), BATCH)
+
+
 class _Precompute:
     """The lists of one generation."""
 
@@ -104,7 +110,7 @@ class _Precompute:
         touched = self._do(lambda: user_lists.touched(connection, number, changes))
         users = sorted({*out.to_make, *touched})
         self._progress(Progress("make lists", 0, len(users)))
-        at_once = bulk.users_at_once(self._depth(bulk))
+        at_once = users_at_once(bulk, self._depth(bulk))
         for start in range(0, len(users), at_once):
             part = users[start : start + at_once]
             self._make(bulk, change, part)

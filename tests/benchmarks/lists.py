@@ -73,8 +73,9 @@ def precompute_some(database: Database, sample: int) -> float:
         with connection.transaction():
             bulk = Bulk(connection, True, Indexes())
         start = time.perf_counter()
-        for first in range(1, sample + 1, bulk.users_at_once):
-            users = range(first, min(first + bulk.users_at_once, sample + 1))
+        at_once = precomputing.users_at_once(bulk, work._depth(bulk))
+        for first in range(1, sample + 1, at_once):
+            users = range(first, min(first + at_once, sample + 1))
             work._make(bulk, user_lists.last_change(connection, row[0]), users)
         return sample / (time.perf_counter() - start)
 

@@ -26,8 +26,7 @@ from tests.integration.test_surfaces import (
     by_sql,
     plant_shop,
 )
-from tterec import Filters, Recommender, errors, pipeline
-from tterec.bulk_lists import Bulk
+from tterec import Filters, Recommender, errors, pipeline, precomputing
 from tterec.database.connection import Connection, Database
 from tterec.database.roles import READER
 from tterec.precomputing import precompute
@@ -276,7 +275,7 @@ def test_each_generation_has_its_lists(shop: Database) -> None:
 def test_what_was_stopped_goes_on(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     with shop.connect() as connection:
         connection.execute("UPDATE tterec.ratings SET rating = 5")
-    monkeypatch.setattr(Bulk, "users_at_once", lambda *_: 7)
+    monkeypatch.setattr(precomputing, "BATCH", 7)
     with pytest.raises(KeyboardInterrupt):
         precompute(shop, top=150, progress=_stop_after(14))
     with shop.connect() as connection:
@@ -310,7 +309,7 @@ def test_a_promotion_meanwhile_starts_it_over(
 ) -> None:
     with shop.connect() as connection:
         connection.execute("UPDATE tterec.ratings SET rating = 5")
-    monkeypatch.setattr(Bulk, "users_at_once", lambda *_: 7)
+    monkeypatch.setattr(precomputing, "BATCH", 7)
     promoted, said = [], []
 
     def promote(progress: Progress) -> None:
