@@ -257,7 +257,7 @@ def test_a_training_asks_for_its_second_connection_before_it_trains(
     assert run(shop, COMMANDS["train"], limited).wait(120) == 0
 
 
-@pytest.mark.parametrize("name", ["load", "update", "worker", "train"])
+@pytest.mark.parametrize("name", ["load", "worker"])
 def test_who_gets_no_connection_says_how_to_get_one(shop: Shop, limited: str, name: str) -> None:
     COMMANDS[name].prepare(shop)
     with psycopg.connect(limited):
