@@ -249,3 +249,27 @@ def test_no_command_shows_a_password_however_it_is_given(
         for word in (PASSWORD, encoded, "ss:w", "ss%3Aw", "rd'#"):
             assert word not in said, (flags, environment)
         assert "Traceback" not in said
+
+
+def test_a_role_and_a_database_may_have_any_name(tcp: Address, tmp_path: Path) -> None:
+    name = "o'd\"d; DROP TABLE x; -- %s {0} ü"
+    with psycopg.connect(tcp.url("postgres"), autocommit=True) as connection:
+        role, database = sql.Identifier(name), sql.Identifier(f"of {name}")
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(PASSWORD))
+        )
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
+        try:
+            encoded = quote(f"of {name}", safe="")
+            with psycopg.connect(tcp.url(encoded)) as superuser:
+                superuser.execute("CREATE EXTENSION vector")
+            place = f"{tcp.host}:{tcp.port}/{encoded}"
+            url = f"postgresql://{quote(name, safe='')}:{quote(PASSWORD, safe='')}@{place}"
+            pipeline.upgrade(Database(url))
+            path = tmp_path / "users.csv"
+            path.write_text("user_id\n7\n", encoding="utf-8")
+            assert pipeline.load(Database(url), users=path).changed == 1
+            assert schema.differences(Database(url)) == []
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+            connection.execute(sql.SQL("DROP ROLE {}").format(role))
