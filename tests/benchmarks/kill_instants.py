@@ -90,7 +90,7 @@ def indexing(name: str) -> Instant:
         yield lambda watcher, who: _pids(
             watcher,
             "SELECT pid FROM pg_stat_progress_create_index JOIN pg_stat_activity USING (pid)"
-            " WHERE application_name = %s AND phase = 'building index: loading tuples'",
+            " WHERE split_part(application_name, ': ', 1) = %s AND phase = 'building index: loading tuples'",
             who,
         )
 
@@ -117,14 +117,14 @@ def after(seconds: float) -> Instant:
 
 def sessions(watcher: Connection, who: str) -> list[int]:
     """All backends of who has this application name."""
-    return _pids(watcher, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", who)
+    return _pids(watcher, "SELECT pid FROM pg_stat_activity WHERE split_part(application_name, ': ', 1) = %s", who)
 
 
 def doing(watcher: Connection, who: str) -> str:
     """What a process's sessions are at, in a word or two."""
     rows = watcher.execute(
         "SELECT string_agg(substring(query FROM '^ *(\\w+ ?\\w*)'), ', ' ORDER BY pid)"
-        " FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'",
+        " FROM pg_stat_activity WHERE split_part(application_name, ': ', 1) = %s AND state <> 'idle'",
         (who,),
     ).fetchone()
     return (rows and rows[0]) or "no statement"
@@ -134,7 +134,7 @@ def _blocked_by(holder: Connection) -> Reached:
     pid = holder.info.backend_pid
     return lambda watcher, who: _pids(
         watcher,
-        "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        "SELECT pid FROM pg_stat_activity WHERE split_part(application_name, ': ', 1) = %s"
         " AND wait_event_type = 'Lock' AND %s = ANY (pg_blocking_pids(pid))",
         who,
         pid,

@@ -30,7 +30,7 @@ from tests.benchmarks import kill_checks as checks
 from tests.benchmarks.kill_commands import COMMANDS, READERS, Command, Shop
 from tests.benchmarks.kill_instants import Instant, after, doing
 from tests.benchmarks.kill_processes import Running
-from tests.benchmarks.serving import own_server
+from tests.benchmarks.own_server import own_server
 from tterec import pipeline
 from tterec.database.connection import Connection, Database
 
