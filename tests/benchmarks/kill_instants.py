@@ -16,6 +16,9 @@ from tterec.database.connection import Connection, Database
 Reached = Callable[[Connection, str], list[int]]
 """Backends of who has this application name that are at the instant; none while it is not there."""
 
+# What a session was called before it was named after a stage, too: `kill 12: build index`.
+_NAME = "split_part(application_name, ': ', 1)"
+
 _GATE = 0x6B69_6C6C  # "kill"
 
 # A table whose name is like this lets the rows in until the condition, and then waits.
@@ -90,7 +93,7 @@ def indexing(name: str) -> Instant:
         yield lambda watcher, who: _pids(
             watcher,
             "SELECT pid FROM pg_stat_progress_create_index JOIN pg_stat_activity USING (pid)"
-            " WHERE split_part(application_name, ': ', 1) = %s AND phase = 'building index: loading tuples'",
+            f" WHERE {_NAME} = %s AND phase = 'building index: loading tuples'",
             who,
         )
 
@@ -117,14 +120,14 @@ def after(seconds: float) -> Instant:
 
 def sessions(watcher: Connection, who: str) -> list[int]:
     """All backends of who has this application name."""
-    return _pids(watcher, "SELECT pid FROM pg_stat_activity WHERE split_part(application_name, ': ', 1) = %s", who)
+    return _pids(watcher, f"SELECT pid FROM pg_stat_activity WHERE {_NAME} = %s", who)
 
 
 def doing(watcher: Connection, who: str) -> str:
     """What a process's sessions are at, in a word or two."""
     rows = watcher.execute(
         "SELECT string_agg(substring(query FROM '^ *(\\w+ ?\\w*)'), ', ' ORDER BY pid)"
-        " FROM pg_stat_activity WHERE split_part(application_name, ': ', 1) = %s AND state <> 'idle'",
+        f" FROM pg_stat_activity WHERE {_NAME} = %s AND state <> 'idle'",
         (who,),
     ).fetchone()
     return (rows and rows[0]) or "no statement"
@@ -134,7 +137,7 @@ def _blocked_by(holder: Connection) -> Reached:
     pid = holder.info.backend_pid
     return lambda watcher, who: _pids(
         watcher,
-        "SELECT pid FROM pg_stat_activity WHERE split_part(application_name, ': ', 1) = %s"
+        f"SELECT pid FROM pg_stat_activity WHERE {_NAME} = %s"
         " AND wait_event_type = 'Lock' AND %s = ANY (pg_blocking_pids(pid))",
         who,
         pid,

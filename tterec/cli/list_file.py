@@ -147,7 +147,7 @@ def _keep_whole_lists(part: Path) -> Counter[str]:
         part.open(encoding="utf-8", newline="", errors="replace") as old,
         kept.open("w", encoding="utf-8", newline="") as new,
     ):
-        writer = csv.writer(new, lineterminator="\n")
+        writer = lists.csv_writer(new)
         writer.writerow(_HEADER)
         rows = csv.reader(old)
         held: list[Sequence[str]] = []

@@ -49,20 +49,36 @@ def write_json(out: TextIO, found: Sequence[Recommendation | Contribution]) -> N
     out.write("[\n  " + ",\n  ".join(objects) + "\n]\n" if objects else "[]\n")
 
 
-def write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A header and rows; what is None is empty."""
+class _UnixLines:
+    """Rows whose end is that of Windows, written with that of Unix."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, row: str) -> int:
+        return self._out.write(row[:-2] + "\n")
+
+
+def csv_writer(out: TextIO) -> Any:
+    """A writer of rows of CSV, each ended by a line feed.
+
+    Fields with a carriage return are quoted, which csv's own writer does only where rows end in one.
+    """
     import csv
 
-    writer = csv.writer(out, lineterminator="\n")
+    return csv.writer(_UnixLines(out), lineterminator="\r\n")
+
+
+def write_csv(out: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A header and rows; what is None is empty."""
+    writer = csv_writer(out)
     writer.writerow(header)
     writer.writerows(rows)
 
 
 def write_many(out: TextIO, found: Iterable[tuple[User, list[Recommendation]]]) -> None:
     """Users' lists as rows of CSV, without a header."""
-    import csv
-
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv_writer(out)
     for user, one in found:
         writer.writerows([(user, x.isbn, x.rank, f"{x.score:.6f}") for x in one])
 
