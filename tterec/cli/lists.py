@@ -62,7 +62,7 @@ class _UnixLines:
 def csv_writer(out: TextIO) -> Any:
     """A writer of rows of CSV, each ended by a line feed.
 
-    Fields with a carriage return are quoted, which csv's own writer does only where rows end in one.
+    Fields with a carriage return are quoted: csv's own writer does so only where rows end in one.
     """
     import csv
 
