@@ -184,8 +184,7 @@ CALLS = {
     "score": ["score(1, '0000000004')", "score('1', '0000000004')"],
     "score_after": [f"score_after(1, {LIST}, '0000000004')"],
     "scored_1": [
-        f"scored_1({VECTOR}, '{{2}}', '{{-0.5}}', '{{4}}',"
-        " tterec.heard_1('{1}', '{9}', 0.5, 100), 0.5)"
+        f"scored_1({VECTOR}, '{{2}}', '{{-0.5}}', '{{4}}', tterec.heard(1, {RANKER}, {LIST}), 0.5)"
     ],
     "search_width": ["search_width(40, 10, 5)"],
     "similar_books": ["similar_books('0000000004', 5)"],
