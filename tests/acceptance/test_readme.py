@@ -26,7 +26,7 @@ from tterec.database.connection import Database
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(
     r"^<!-- database: (?P<database>\w+) -->$"
-    r"|^(?P<skipped><!-- not run: .*-->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    r"|^(?P<skipped><!-- not run: [^\n]*-->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 FILE = re.compile(r"(?:--|#) (?P<name>[\w.]+\.(?:sql|toml))\b")

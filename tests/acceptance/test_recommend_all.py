@@ -93,7 +93,7 @@ def test_a_killed_run_is_gone_on_with(shop: Database, tmp_path: Path) -> None:
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGINT)
         assert "go on with the same command and --resume" in (process.communicate()[1] or "")
-        assert process.returncode == 1
+        assert process.returncode == 130
     with shop.connect() as connection:
         plant(connection, random_vectors(np.arange(1, BOOKS + 1), seed=3))
     assert_one_line(run(shop, file, "--resume"), "was begun with generation 2, now it is 3")

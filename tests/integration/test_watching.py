@@ -70,6 +70,7 @@ def test_training_and_what_follows_show_their_stages(database: Database) -> None
         "count popularity",
         "compare users",
         "update users",
+        "forget users",
     ]
 
     names, stages = watched(
