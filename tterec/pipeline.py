@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ def models_promote(database: Database, generation: int) -> None:
     """Make a ready generation the live one. Raises UnknownGeneration, Busy."""
     with database.of("models promote").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
-        prewarming.prewarm(database, generation)
+        prewarming.prewarm(database.of("models promote"), generation)
         generations.promote(connection, generation)
 
 
@@ -162,7 +163,9 @@ def models_rollback(database: Database) -> int:
     with database.of("models rollback").connect(autocommit=True, patient=True) as connection:
         schema.require_current(connection)
         generation = generations.rollback(connection)
-    prewarming.prewarm(database, generation)  # afterwards: who rolls back is in a hurry
+    # Afterwards: who rolls back is in a hurry. Who stops it has rolled back all the same.
+    with suppress(KeyboardInterrupt):
+        prewarming.prewarm(database.of("models rollback"), generation)
     return generation
 
 

@@ -16,6 +16,7 @@ from tterec.retrieval.choice import Indexes
 from tterec.store import list_changes, locks, registry, snapshots, user_lists
 from tterec.store.batches import Superseded
 from tterec.store.snapshots import in_snapshot
+from tterec.store.stages import stage
 from tterec.store.user_lists import UserList
 
 T = TypeVar("T")
@@ -95,26 +96,27 @@ class _Precompute:
         """How many lists it made, and how many were right. Raises Superseded."""
         connection, number = self._connection, self._generation
         self._do(lambda: user_lists.open_set(connection, number, self._top))
-        self._progress(Progress("read vectors"))
-        bulk, change, absent = self._do(
-            lambda: (
-                Bulk(connection, True, Indexes()),
-                user_lists.last_change(connection, number),
-                user_lists.absent_items(connection, number),
+        with stage(connection, "read vectors", self._progress):
+            bulk, change, absent = self._do(
+                lambda: (
+                    Bulk(connection, True, Indexes()),
+                    user_lists.last_change(connection, number),
+                    user_lists.absent_items(connection, number),
+                )
             )
-        )
-        self._do(lambda: list_changes.note_absent(connection, number, absent))
-        self._progress(Progress("compare lists"))
-        out = self._do(lambda: user_lists.outdated(connection, number))
-        changes = self._do(lambda: list_changes.pending(connection, number, change))
-        touched = self._do(lambda: user_lists.touched(connection, number, changes))
-        users = sorted({*out.to_make, *touched})
-        self._progress(Progress("make lists", 0, len(users)))
-        at_once = users_at_once(bulk, self._depth(bulk))
-        for start in range(0, len(users), at_once):
-            part = users[start : start + at_once]
-            self._make(bulk, change, part)
-            self._progress(Progress("make lists", start + len(part), len(users)))
+            self._do(lambda: list_changes.note_absent(connection, number, absent))
+        with stage(connection, "compare lists", self._progress):
+            out = self._do(lambda: user_lists.outdated(connection, number))
+            changes = self._do(lambda: list_changes.pending(connection, number, change))
+            touched = self._do(lambda: user_lists.touched(connection, number, changes))
+            users = sorted({*out.to_make, *touched})
+        with stage(connection, "make lists", self._progress):
+            self._progress(Progress("make lists", 0, len(users)))
+            at_once = users_at_once(bulk, self._depth(bulk))
+            for start in range(0, len(users), at_once):
+                part = users[start : start + at_once]
+                self._make(bulk, change, part)
+                self._progress(Progress("make lists", start + len(part), len(users)))
         with locks.making_lists(connection):
             self._do(lambda: user_lists.drop(connection, [number], out.to_drop))
         kept = self._do(lambda: user_lists.count(connection, number)) - len(users)

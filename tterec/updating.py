@@ -290,6 +290,7 @@ def raise_refused(refused: dict[str, BaseException]) -> None:
 
 def _forget_in(shop: shops.Shop, connection: Connection, ids: Sequence[int]) -> None:
     assert shop.user is not None  # else nobody is known to have left
+    locks.await_lists(connection)
     user_updates.forget_in(connection, shop.generations, shop.user, ids)
 
 

@@ -114,6 +114,7 @@ class _Worker:
         notices.listen(self._connection)
         told = None
         while True:
+            schema.require_current(self._connection)  # who upgrades need not know of workers
             if registry.live(self._connection) is None:
                 state = "No generation is live; waiting for: tterec train"
             else:

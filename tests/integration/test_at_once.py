@@ -118,7 +118,6 @@ def test_of_two_updates_one_is_told_so_at_once(shop: Shop) -> None:
         assert UPDATE.done(shop, connection) == []
 
 
-@pytest.mark.skipif("precompute" not in COMMANDS, reason="this tterec makes no lists beforehand")
 def test_of_two_precomputes_one_is_told_so_at_once(shop: Shop) -> None:
     precompute = COMMANDS["precompute"]
     precompute.prepare(shop)

@@ -137,6 +137,17 @@ def problems(database: Database) -> list[str]:
     return [f"{one.what}; {one.mend}" for one in doctor.examine(database) if one.problem]
 
 
+def test_after_an_idle_timeout_a_recommender_connects_anew(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute(
+            f"ALTER DATABASE {connection.info.dbname} SET idle_session_timeout = '300ms'".encode()
+        )
+    with Recommender(database) as recommender:
+        assert recommender.popular(3) == []
+        time.sleep(1)
+        assert recommender.popular(3) == []
+
+
 def test_on_a_full_disk_each_command_says_so_and_leaves_all_as_it_was(
     server: str, planted: tuple[str, Path]
 ) -> None:

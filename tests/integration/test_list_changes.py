@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,11 +257,11 @@ def test_another_profile_is_another_list_and_who_is_forgotten_has_none(trained: 
     assert one(trained, "SELECT count(*) FROM tterec.user_lists WHERE user_id = 4") == 0
 
 
-def test_users_with_text_ids(database: Database, tmp_path: object) -> None:
+def test_users_with_text_ids(database: Database, tmp_path: Path) -> None:
     run(database, FILMS)
     files = {}
     for name, text in FILM_FILES.items():
-        files[name] = tmp_path / f"{name}.sql"  # type: ignore[operator]
+        files[name] = tmp_path / f"{name}.sql"
         files[name].write_text(text, encoding="utf-8")
     pipeline.train(database, CONFIG, files)
     assert precompute(database, top=15).made == 60
@@ -293,6 +294,40 @@ def ends_only_after(release: Callable[[], object], work: Callable[[], object]) -
     release()
     thread.join(30)
     assert done
+
+
+def test_the_first_lists_wait_for_who_found_nobody_to_tell_of_a_change(database: Database) -> None:
+    with database.connect() as connection:
+        books = plant_readers(connection, 30)
+        plant(connection, random_vectors(books, dim=24), ef_search=600)
+    with database.connect() as writer:
+        mine = vector_of(writer, 7)
+        item_updates.write_vectors(
+            writer, "item_vectors", 1, np.array([10]), unit(mine).astype(np.float32)
+        )
+        list_changes.note(writer, 1, {10: (None, None, None)})
+        ends_only_after(writer.commit, lambda: precompute(database, top=10))
+    assert assert_right(database) == set(USERS)
+
+
+def test_the_list_of_who_left_a_shop_goes_although_no_training_knew_them(
+    database: Database, tmp_path: Path
+) -> None:
+    run(database, FILMS)
+    files = {}
+    for name, text in FILM_FILES.items():
+        files[name] = tmp_path / f"{name}.sql"
+        files[name].write_text(text, encoding="utf-8")
+    pipeline.train(database, CONFIG, files)
+    run(database, "INSERT INTO shop.views (member, film, stars) VALUES ('newcomer', 'film-1', 5)")
+    updating.update(database)
+    number = one(database, "SELECT user_id FROM tterec.user_keys WHERE key = 'newcomer'")
+    precompute(database, top=15)
+    listed = f"SELECT count(*) FROM tterec.user_lists WHERE user_id = {number}"
+    assert one(database, listed) == 1
+    run(database, "DELETE FROM shop.views WHERE member = 'newcomer'")
+    updating.update(database)
+    assert one(database, listed) == 0
 
 
 def test_who_changes_users_and_who_makes_lists_wait_for_each_other(trained: Database) -> None:

@@ -96,7 +96,8 @@ class _Commands(click.Group):
                     "another disk, and try again"
                 )
                 sys.exit(1)
-            if not logs.is_json() or isinstance(error, click.exceptions.Exit | click.Abort):
+            gone = isinstance(error, OSError) and error.errno == errno.EPIPE  # Click knows it
+            if gone or not logs.is_json() or isinstance(error, click.exceptions.Exit | click.Abort):
                 raise
             logs.error(f"{type(error).__name__}: {error}", exception=error)
             sys.exit(1)

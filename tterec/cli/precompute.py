@@ -18,10 +18,10 @@ def command(*, top: int, database_url: str | None) -> None:
     """Make each active user's list, and store it with the live generation.
 
     Active is who has rated something, or has a profile. What is asked for afterwards is read from
-    the list where it is still right: the same books, ten times as fast. Ratings, books and profiles
-    that came since are noticed when a list is asked for; it is then made anew, until the next run.
-    A run makes only the lists that are missing or may be wrong, and one that was stopped goes on
-    where it was.
+    the list where it is still right: the same books, several times as fast. Ratings, books and
+    profiles that came since are noticed when a list is asked for; it is then made anew, until the
+    next run. A run makes only the lists that are missing or may be wrong, and one that was stopped
+    goes on where it was.
 
     \b
     Examples:

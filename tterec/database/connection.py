@@ -25,6 +25,7 @@ EMBEDDED = "embedded"
 
 _TIMEOUTS = (
     "statement_timeout",
+    "lock_timeout",
     "transaction_timeout",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",

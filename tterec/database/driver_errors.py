@@ -60,7 +60,12 @@ def translated(error: psycopg.Error) -> errors.TterecError:  # noqa: PLR0911 (a 
             return errors.DatabaseError(
                 f"{text}; raise statement_timeout for this role or try again"
             )
-        case pg.AdminShutdown() | pg.CrashShutdown() | pg.CannotConnectNow():
+        case (
+            pg.AdminShutdown()
+            | pg.CrashShutdown()
+            | pg.CannotConnectNow()
+            | pg.IdleSessionTimeout()
+        ):
             return errors.ConnectionFailed(f"the server ended the connection: {text}; try again")
         case psycopg.OperationalError() if error.sqlstate is None:
             return errors.ConnectionFailed(

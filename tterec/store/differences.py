@@ -145,13 +145,14 @@ def _gone_elsewhere(connection: Connection, generation: int, live: LiveSources) 
         and one.status == "ready"
         and registry.queries(connection, one.generation) == live.queries
     ]
-    if not others:
-        return []
     there = present(live, "k.user_id")
+    # Who came after the training, by interactions alone, is known by their list.
     rows = connection.execute(
-        "SELECT DISTINCT k.user_id FROM tterec.user_state k"
-        f" WHERE k.generation = ANY (%s) AND NOT {there}".encode(),
-        (others,),
+        "SELECT k.user_id FROM ("
+        "SELECT user_id FROM tterec.user_state WHERE generation = ANY (%s)"
+        " UNION SELECT user_id FROM tterec.user_lists WHERE generation = ANY (%s)"
+        f") k WHERE NOT {there}".encode(),
+        (others, [generation, *others]),
     ).fetchall()
     return [int(row[0]) for row in rows]
 

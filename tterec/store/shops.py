@@ -53,8 +53,11 @@ def departed(connection: Connection, shop: Shop) -> list[int]:
         return []
     known = " UNION ".join(
         [
-            "SELECT user_id FROM tterec.user_state WHERE generation = ANY "
-            f"('{{{','.join(map(str, shop.generations))}}}')",
+            *(
+                f"SELECT user_id FROM tterec.{table} WHERE generation = ANY "
+                f"('{{{','.join(map(str, shop.generations))}}}')"
+                for table in ("user_state", "user_lists")
+            ),
             *(
                 f"SELECT user_id FROM {_user_vectors(connection, generation)}"
                 for generation in shop.generations

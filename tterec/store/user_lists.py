@@ -49,7 +49,10 @@ def open_set(connection: Connection, generation: int, top: int) -> None:
         row = connection.execute(
             "SELECT top FROM tterec.list_sets WHERE generation = %s FOR UPDATE", (generation,)
         ).fetchone()
-        if row is not None and row[0] != top:
+        if row is None:
+            # Whoever is at the end of a batch found nothing here, and notes nothing: wait for them.
+            connection.execute("LOCK TABLE tterec.list_sets IN SHARE ROW EXCLUSIVE MODE")
+        elif row[0] != top:
             list_changes.note_everything(connection, generation)
         connection.execute(
             "INSERT INTO tterec.list_sets (generation, top) VALUES (%s, %s)"
@@ -69,11 +72,12 @@ def last_change(connection: Connection, generation: int) -> int:
 def finish(connection: Connection, generation: int, change: int) -> None:
     """All lists are as they would be made after that change, or later."""
     with connection.transaction():
-        list_changes.settle(connection, generation, change)
+        # First this row, then the changes: as who notes changes does.
         connection.execute(
             "UPDATE tterec.list_sets SET refreshed_at = clock_timestamp() WHERE generation = %s",
             (generation,),
         )
+        list_changes.settle(connection, generation, change)
 
 
 def count(connection: Connection, generation: int) -> int:

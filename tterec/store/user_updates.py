@@ -75,9 +75,9 @@ def forget_in(
     if not ids:
         return 0
     given = {"ids": list(ids), "generations": list(generations)}
-    user_lists.drop(connection, generations, ids)
     # As prune does: first the registry's rows, then the tables, which then stay.
     connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
+    user_lists.drop(connection, generations, ids)
     known = connection.execute(
         "WITH gone AS (DELETE FROM tterec.user_state WHERE user_id = ANY (%(ids)s)"
         "  AND generation = ANY (%(generations)s) RETURNING generation, user_id, learned),"

@@ -187,7 +187,9 @@ class Group:
             with suppress(RuntimeError):  # not yet
                 store.wait([_READY], timedelta(seconds=5))
                 break
-            if store.check([_FAILED]):
+            with _together():  # the store itself may be gone
+                failed = store.check([_FAILED])
+            if failed:
                 raise SystemExit(1)
         with _together():
             parts = [bytearray(length) for length in _receive_lengths()]
@@ -240,8 +242,12 @@ def joined() -> Iterator[Group]:
 
 @contextmanager
 def _ended_politely() -> Iterator[None]:
-    """SIGTERM, by which torchrun ends the ranks when one has failed, ends the block in order."""
-    if threading.current_thread() is not threading.main_thread():
+    """SIGTERM, by which torchrun ends the ranks when one has failed, ends the block in order.
+
+    A program that has a way of its own to be ended keeps it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
