@@ -17,6 +17,9 @@ from typing import NoReturn
 from tterec.cli import logs
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# What is interrupted at an unlucky moment may lose the exception: a destructor ignores it, a
+# connection that is left in the middle of a query raises another one in its place.
+_INSIST_SECONDS = 10.0
 _received: list[int] = []
 
 
@@ -37,13 +40,26 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
+        _insist(0)
         for one in mine:
             signal.signal(one, signal.SIG_DFL)
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    _received.append(number)
+    if number in _SIGNALS:
+        _received.append(number)
+    _insist(_INSIST_SECONDS)
     raise Terminated
+
+
+def _insist(seconds: float) -> None:
+    """Raise Terminated again after so many seconds, for as long as the command has not ended; 0:
+    no more."""
+    if not hasattr(signal, "setitimer"):  # on Windows
+        return
+    if seconds:
+        signal.signal(signal.SIGALRM, _terminate)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def exit_code() -> int:
@@ -58,5 +74,6 @@ def stops(state: str | None = None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        _insist(0)
         logs.stopped(f"Stopped; {state}." if state else "Stopped.", exit_code())
         sys.exit(exit_code())
