@@ -220,7 +220,8 @@ def test_a_promotion_makes_the_worker_bring_the_new_generation_up_to_date(shop: 
         until(lambda: lists_book(shop, "9000000000"), 5)
         pipeline.models_promote(shop, second)
         until(lambda: lists_book(shop, "9000000000"), 10)
-        assert any(line.startswith("Generation 2 is up to date: 1 new") for line in running.said)
+        said = "Generation 2 is up to date: 1 new"
+        until(lambda: any(line.startswith(said) for line in running.said))
         pipeline.models_rollback(shop)
         run(shop, "UPDATE tterec.books SET isbn = 'other' WHERE book_id = 900")
         until(lambda: queued(shop) == [], 10)
