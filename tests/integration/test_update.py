@@ -15,7 +15,15 @@ from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, stored
 from tterec import Recommender, clustering, errors, pipeline, updating
 from tterec.database.connection import Connection, Database
 from tterec.records import Progress
-from tterec.store import generations, locks, registry, sources
+from tterec.store import (
+    differences,
+    generations,
+    locks,
+    registry,
+    sources,
+    user_updates,
+    vector_tables,
+)
 from tterec.store.item_updates import Counts
 
 NOTHING = Counts()
@@ -596,6 +604,28 @@ def test_a_text_id_goes_when_every_shop_with_text_ids_has_lost_it(
     run(film_shop, "DELETE FROM shop.archive WHERE member = 'member-9'")
     updating.update(film_shop)
     assert "member-9" not in text_keys(film_shop)
+
+
+def test_a_generation_that_is_pruned_meanwhile_needs_to_forget_nobody(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.train(shop, CONFIG)
+    pipeline.train(shop, CONFIG)
+    listed = user_updates.registry.queries
+
+    def prune_first(connection: Connection, generation: int) -> sources.Queries | None:
+        if generation == 1 and 1 in vector_tables.generations_with_tables(connection):
+            pipeline.models_prune(shop)
+        return listed(connection, generation)
+
+    run(shop, "DELETE FROM tterec.users WHERE user_id = 4")
+    with shop.connect(autocommit=True) as connection:
+        live = differences.live_sources(connection, 3)
+        monkeypatch.setattr(user_updates.registry, "queries", prune_first)
+        with connection.transaction():
+            assert user_updates.forget(connection, live, [4]) == 1
+    assert one(shop, "SELECT count(*) FROM tterec.user_vectors_2 WHERE user_id = 4") == 0
+    assert one(shop, "SELECT to_regclass('tterec.user_vectors_1')") is None
 
 
 def test_keys_stay_while_a_shop_s_tables_are_away(two_shops: Database) -> None:

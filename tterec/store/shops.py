@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg import errors as pg
 from psycopg import sql
 
 from tterec import errors
@@ -65,9 +66,14 @@ def departed(connection: Connection, shop: Shop) -> list[int]:
         ]
     )
     there = _users(shop.queries, shop.user)
-    rows = connection.execute(
-        f"SELECT user_id FROM ({known}) known EXCEPT {there} ORDER BY 1".encode()
-    ).fetchall()
+    try:
+        rows = connection.execute(
+            f"SELECT user_id FROM ({known}) known EXCEPT {there} ORDER BY 1".encode()
+        ).fetchall()
+    except pg.UndefinedTable:
+        if set(shop.generations) <= set(vector_tables.generations_with_tables(connection)):
+            raise
+        return []  # pruned a moment ago, with all they knew; those left are looked at next time
     return [int(row[0]) for row in rows]
 
 

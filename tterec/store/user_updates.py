@@ -74,9 +74,12 @@ def forget_in(
     """Remove these users from these generations, which are all of one shop; how many they knew."""
     if not ids:
         return 0
-    given = {"ids": list(ids), "generations": list(generations)}
-    # As prune does: first the registry's rows, then the tables, which then stay.
+    # As prune does: first the registry's rows, then the tables, which then stay: those that are
+    # there now.
     connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
+    there = vector_tables.generations_with_tables(connection)
+    generations = [one for one in generations if one in there]
+    given = {"ids": list(ids), "generations": generations}
     user_lists.drop(connection, generations, ids)
     known = connection.execute(
         "WITH gone AS (DELETE FROM tterec.user_state WHERE user_id = ANY (%(ids)s)"
