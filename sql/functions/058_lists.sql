@@ -101,7 +101,13 @@ AS $$
         FROM tterec.fresh_list(user_id) l
             CROSS JOIN LATERAL pg_catalog.generate_series(
                 1, least(k, pg_catalog.cardinality(l.items))) AS one (rank)
-            JOIN tterec.catalogue c ON c.item_id OPERATOR(pg_catalog.=) l.items[one.rank]
+            -- One by one, by its key: in a small catalogue the planner, who expects a thousand rows
+            -- of generate_series, would read all books for each list.
+            CROSS JOIN LATERAL (
+                SELECT c.item_id, c.isbn, c.title FROM tterec.catalogue c
+                WHERE c.item_id OPERATOR(pg_catalog.=) l.items[one.rank]
+                OFFSET 0
+            ) c
     ) s
     WHERE s.found OPERATOR(pg_catalog.=) k
     ORDER BY s.rank
