@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
+from tterec import urls
 from tterec.errors import ConfigError
 
 HOME_VARIABLE = "TTEREC_HOME"
@@ -39,7 +39,7 @@ class Target:
     origin: str
 
     def __repr__(self) -> str:  # tracebacks and logs show no password
-        return f"Target({mask_password(self.url or '')!r}, {self.origin!r})"
+        return f"Target({urls.mask_password(self.url or '')!r}, {self.origin!r})"
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -91,7 +91,7 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
     try:
         target = database_target(flag, environ)
         url = "(the PG* variables)" if target.url == "" else target.url
-        found = [Setting("database", mask_password(url or "(embedded)"), target.origin)]
+        found = [Setting("database", urls.mask_password(url or "(embedded)"), target.origin)]
     except ConfigError as error:  # this is where other messages send people: it must not fail
         found = [Setting("database", f"unusable: {error}", "see the value")]
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
@@ -100,7 +100,7 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
     found.append(Setting("log_format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
         # A URL in PGDATABASE is a mistake, and its password a secret.
-        value = "***" if name in SECRET_VARIABLES else mask_password(environ[name])
+        value = "***" if name in SECRET_VARIABLES else urls.mask_password(environ[name])
         found.append(Setting(name, value, "environment"))
     training = TrainingConfig()
     for field in fields(TrainingConfig):
@@ -116,76 +116,16 @@ def database_target(flag: str | None = None, environ: Mapping[str, str] = os.env
     URL that libpq would misread.
     """
     if flag:
-        return Target(_libpq_url(flag, "--database-url"), "--database-url")
+        return Target(urls.libpq_url(flag, "--database-url"), "--database-url")
     for name in URL_VARIABLES:
         if environ.get(name):
-            return Target(_libpq_url(environ[name], name), name)
+            return Target(urls.libpq_url(environ[name], name), name)
     named = [name for name in PG_VARIABLES if environ.get(name)]
     if named:
         if "://" in environ.get("PGDATABASE", ""):  # the server would repeat it, password and all
             raise ConfigError("PGDATABASE is the name of a database; put the URL in DATABASE_URL")
         return Target("", " ".join(named))
     return Target(None, "default")
-
-
-# What libpq itself takes for a secret.
-_SECRETS = (
-    "password",
-    "sslpassword",
-    "oauth_client_secret",
-    "scram_client_key",
-    "scram_server_key",
-)
-
-URL_FORM = (
-    "write postgresql://user:password@host:5432/database, in the password "
-    "%40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for %"
-)
-
-
-def _libpq_url(url: str, origin: str) -> str:
-    # SQLAlchemy users write postgresql+psycopg://; libpq knows only the plain scheme.
-    plain, urls = re.subn(r"^postgres(?:ql)?(?:\+\w+)?://", "postgresql://", url)
-    # Neither message shows the value: what cannot be read cannot be masked either.
-    if not urls and (re.match(r"\w+:", url) or "=" not in url):
-        raise ConfigError(f"the database URL ({origin}) is not one of Postgres; {URL_FORM}")
-    if urls and _is_misread(plain.removeprefix("postgresql://")):
-        raise ConfigError(f"the database URL ({origin}) cannot be read; {URL_FORM}")
-    return plain
-
-
-def _is_misread(rest: str) -> bool:
-    """Whether libpq would take a part of an unescaped password for a host, port or path."""
-    path = rest.partition("?")[0]
-    authority, _, name = path.partition("/")
-    hosts = re.sub(r"\[[^]]*\]", "", authority.rpartition("@")[2]).split(",")  # less IPv6
-    return (
-        authority.count("@") > 1
-        or "@" in name
-        or any(not re.fullmatch(r"[^:]*(:\d*)?", host) for host in hosts)
-        or re.search(r"%(?![0-9A-Fa-f]{2})", rest) is not None
-    )
-
-
-def mask_password(url: str) -> str:
-    """The URL or conninfo with its secrets replaced by ***, for people and logs."""
-    scheme, mark, rest = url.partition("://")
-    if mark and re.fullmatch(r"[\w+]+", scheme):
-        if _is_misread(rest):
-            return f"{scheme}://***"  # where the password ends, nobody can tell
-        place, mark, query = rest.partition("?")
-        place = re.sub(r"^([^:@]*:)[^@]*@", r"\1***@", place)
-        return f"{scheme}://{place}{mark}{re.sub(r'([^&=]+)=([^&]*)', _masked_parameter, query)}"
-    value = r"(?:'(?:[^'\\]|\\.)*'|(?:\\.|[^\s'\\])(?:\\.|[^\s\\])*)?"
-    secret = rf"(?s)(\b(?:{'|'.join(_SECRETS)})\s*=\s*)"
-    if re.fullmatch(rf"(?s)\s*(?:\w+\s*=\s*{value}\s*)*", url):
-        return re.sub(secret + value, r"\1***", url)
-    return re.sub(secret + ".*", r"\1***", url)
-
-
-def _masked_parameter(found: re.Match[str]) -> str:
-    # libpq decodes the name, too: p%61ssword is one.
-    return f"{found[1]}=***" if unquote(found[1]).strip() in _SECRETS else found[0]
 
 
 @dataclass(frozen=True, slots=True)

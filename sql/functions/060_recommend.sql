@@ -35,56 +35,35 @@ BEGIN
 END
 $$;
 
--- The list of a user as of now; one that was precomputed serves with filters, where it may.
+-- The list of a user as of now, by number, and by name where users have one; one that was
+-- precomputed serves with filters, where it may.
 CREATE OR REPLACE FUNCTION tterec.recommend_live(
-    user_id bigint, k int, exclude_rated boolean, only_isbns text[], without_isbns text[], author text,
-    publisher text, min_year int, max_year int, min_ratings int, strategy text)
+    user_id bigint, name text, k int, exclude_rated boolean, only_isbns text[],
+    without_isbns text[], author text, publisher text, min_year int, max_year int,
+    min_ratings int, strategy text)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    id bigint := recommend_live.user_id;
     met record;
     filters jsonb := tterec.filters(
         only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
 BEGIN
     IF filters IS NOT NULL AND strategy IS NULL AND exclude_rated IS DISTINCT FROM false THEN
-        RETURN QUERY SELECT * FROM tterec.listed_among(id, coalesce(k, 10), filters);
+        RETURN QUERY SELECT * FROM tterec.listed_among(user_id, coalesce(k, 10), filters);
         IF FOUND THEN
             RETURN;
         END IF;
     END IF;
-    SELECT * INTO met FROM tterec.history(recommend_live.user_id);
-    RETURN QUERY SELECT * FROM tterec.recommend_after(
-        id, met.items, met.ratings, k, exclude_rated, filters, strategy);
-END
-$$;
-
-CREATE OR REPLACE FUNCTION tterec.recommend_live(
-    user_id text, k int, exclude_rated boolean, only_isbns text[], without_isbns text[], author text,
-    publisher text, min_year int, max_year int, min_ratings int, strategy text)
-RETURNS TABLE (
-    rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
-LANGUAGE plpgsql STABLE ROWS 10
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    id bigint := tterec.user_id_of(recommend_live.user_id);
-    met record;
-    filters jsonb := tterec.filters(
-        only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
-BEGIN
-    IF filters IS NOT NULL AND strategy IS NULL AND exclude_rated IS DISTINCT FROM false THEN
-        RETURN QUERY SELECT * FROM tterec.listed_among(id, coalesce(k, 10), filters);
-        IF FOUND THEN
-            RETURN;
-        END IF;
+    IF name IS NULL THEN
+        SELECT * INTO met FROM tterec.history(recommend_live.user_id);
+    ELSE
+        SELECT * INTO met FROM tterec.history_of_name(recommend_live.name);
     END IF;
-    SELECT * INTO met FROM tterec.history_of_name(recommend_live.user_id);
     RETURN QUERY SELECT * FROM tterec.recommend_after(
-        id, met.items, met.ratings, k, exclude_rated, filters, strategy);
+        user_id, met.items, met.ratings, k, exclude_rated, filters, strategy);
 END
 $$;
 
@@ -109,7 +88,7 @@ AS $$
     SELECT l.* FROM listed l
     UNION ALL
     SELECT r.*
-    FROM tterec.recommend_live(user_id, k, exclude_rated, only_isbns, without_isbns, author,
+    FROM tterec.recommend_live(user_id, NULL, k, exclude_rated, only_isbns, without_isbns, author,
         publisher, min_year, max_year, min_ratings, strategy) r
     WHERE NOT EXISTS (SELECT FROM listed)
 $$;
@@ -137,8 +116,8 @@ AS $$
     SELECT l.* FROM listed l
     UNION ALL
     SELECT r.*
-    FROM tterec.recommend_live(user_id, k, exclude_rated, only_isbns, without_isbns, author,
-        publisher, min_year, max_year, min_ratings, strategy) r
+    FROM tterec.recommend_live(tterec.user_id_of(user_id), user_id, k, exclude_rated, only_isbns,
+        without_isbns, author, publisher, min_year, max_year, min_ratings, strategy) r
     WHERE NOT EXISTS (SELECT FROM listed)
 $$;
 

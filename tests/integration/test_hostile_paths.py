@@ -179,7 +179,7 @@ CALLS = {
     "recommend_for_profile": ["recommend_for_profile('{\"age\": 34}', 5)"],
     "recommend_live": [
         f"recommend_live({user}, 5, true, NULL, NULL, NULL, NULL, 1960, NULL, NULL, NULL)"
-        for user in ("1::pg_catalog.int8", "'1'::pg_catalog.text")
+        for user in ("1, NULL", "1, '1'")
     ],
     "score": ["score(1, '0000000004')", "score('1', '0000000004')"],
     "score_after": [f"score_after(1, {LIST}, '0000000004')"],

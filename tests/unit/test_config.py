@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tterec import config
+from tterec import config, urls
 from tterec.database.address import Address
 from tterec.database.connection import Database
 from tterec.errors import ConfigError
@@ -108,18 +108,18 @@ def test_an_encoded_password_reaches_libpq_as_it_is_and_is_masked(password: str)
     target = config.database_target(url, {})
     assert target.url is not None
     assert conninfo_to_dict(target.url)["password"] == password
-    assert config.mask_password(target.url) == "postgresql://user:***@host:5432/name"
+    assert urls.mask_password(target.url) == "postgresql://user:***@host:5432/name"
 
 
 @given(passwords)
 def test_a_conninfos_password_is_masked(password: str) -> None:
-    masked = config.mask_password(make_conninfo(host="h", password=password, dbname="d"))
+    masked = urls.mask_password(make_conninfo(host="h", password=password, dbname="d"))
     assert "password=***" in masked
     assert conninfo_to_dict(masked)["dbname"] == "d"
 
 
 def test_passwords_among_a_urls_parameters_are_masked() -> None:
-    masked = config.mask_password("postgresql://h/d?password=one&sslpassword=two&user=u")
+    masked = urls.mask_password("postgresql://h/d?password=one&sslpassword=two&user=u")
     assert masked == "postgresql://h/d?password=***&sslpassword=***&user=u"
 
 
@@ -136,7 +136,7 @@ def test_no_part_of_a_secret_parameter_is_shown(secret: str, name: str, disguise
     written = "".join(f"%{ord(letter):02x}" for letter in name) if disguised else name
     for value in (quote(secret, safe=""), quote(secret, safe="@:/?=' ")):
         url = f"postgresql://h:5432/d?application_name=a&{written}={value}&connect_timeout=5"
-        shown = config.mask_password(url)
+        shown = urls.mask_password(url)
         assert shown in (
             f"postgresql://h:5432/d?application_name=a&{written}=***&connect_timeout=5",
             "postgresql://***",
@@ -160,14 +160,14 @@ def test_no_part_of_a_secret_parameter_is_shown(secret: str, name: str, disguise
     ],
 )
 def test_what_libpq_would_misread_shows_no_secret_either(url: str) -> None:
-    assert "secret" not in config.mask_password(url).replace("oauth_client_secret", "")
+    assert "secret" not in urls.mask_password(url).replace("oauth_client_secret", "")
 
 
 def test_every_parameter_that_libpq_calls_a_secret_is_masked() -> None:
     for option in pq.Conninfo.get_defaults():
         if option.dispchar == b"*" or option.keyword.endswith(b"_key"):
             name = option.keyword.decode()
-            assert config.mask_password(f"{name}=x") == f"{name}=***"
+            assert urls.mask_password(f"{name}=x") == f"{name}=***"
             assert not option.envvar or option.envvar.decode() in config.SECRET_VARIABLES
 
 

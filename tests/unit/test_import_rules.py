@@ -13,12 +13,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "tterec"
 
-LEAVES = {"errors", "config", "records", "filters", "encoding", "timings"}
+LEAVES = {"errors", "config", "urls", "records", "filters", "encoding", "timings"}
 # Which rooms a room may import, besides itself and `tterec` for its version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
-    "config": {"errors", "records"},
+    "urls": {"errors"},
+    "config": {"errors", "records", "urls"},
     "filters": {"errors"},
     "encoding": {"errors", "records"},
     "timings": {"records"},

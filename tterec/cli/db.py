@@ -134,7 +134,7 @@ def status(database_url: str | None) -> None:
     Example:
       tterec db status
     """
-    from tterec import config
+    from tterec import config, urls
     from tterec.database import embedded
     from tterec.database.connection import EMBEDDED, Database
 
@@ -152,7 +152,7 @@ def status(database_url: str | None) -> None:
         "log": str(now.log),
     }
     if now.url is not None:
-        lines |= {"url": config.mask_password(now.url), **_contents(Database(now.url, EMBEDDED))}
+        lines |= {"url": urls.mask_password(now.url), **_contents(Database(now.url, EMBEDDED))}
     _print(lines)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from tterec import config, errors
+from tterec import config, errors, urls
 from tterec.database.driver_errors import errors_wrapped, unreachable
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Database:
     @property
     def masked(self) -> str:
         """The URL without its password."""
-        return config.mask_password(self.url) or self.origin
+        return urls.mask_password(self.url) or self.origin
 
     @contextmanager
     def connect(self, *, autocommit: bool = False, patient: bool = False) -> Iterator[Connection]:
@@ -110,7 +110,7 @@ class Database:
         except psycopg.ProgrammingError:
             # libpq quotes what it could not read, which may be a part of the password.
             raise errors.ConfigError(
-                f"the database URL ({self.origin}) cannot be read; {config.URL_FORM}"
+                f"the database URL ({self.origin}) cannot be read; {urls.URL_FORM}"
             ) from None
         from tterec.database import embedded
 
