@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,9 +9,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from tterec import bulk_lists, errors, explaining, single_lists
+from tterec import arguments, bulk_lists, errors, explaining, single_lists
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
 from tterec.database.driver_errors import errors_wrapped
@@ -31,7 +28,6 @@ from tterec.retrieval import pgvector, precomputed
 from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_ITEMS
-from tterec.retrieval.users import History
 from tterec.strategic_lists import StrategicLists
 
 if TYPE_CHECKING:
@@ -42,9 +38,6 @@ if TYPE_CHECKING:
     from tterec.ranking.rules import Rules
 
 T = TypeVar("T")
-
-_MOST_BOOKS = 2**31 - 1
-"""What k is in SQL: an integer."""
 
 
 class Recommender:
@@ -101,7 +94,7 @@ class Recommender:
         best few hundred; see Rules. `strategy`: a simpler method; one by clusters computes them
         where there are none, and tells `progress` so.
         """
-        k = _checked_k(k)
+        k = arguments.checked_k(k)
         self._strategic.prepare(strategy, progress)
 
         def work(connection: Connection) -> list[Recommendation]:
@@ -147,7 +140,7 @@ class Recommender:
         everything is, these are popular books. Values: see `tterec.encoding.known_values`. Raises
         InvalidArgument, naming a feature that is unknown or has a value of another type.
         """
-        k = _checked_k(k)
+        k = arguments.checked_k(k)
         from tterec import cold_start
 
         def work(connection: Connection) -> list[Recommendation]:
@@ -184,33 +177,11 @@ class Recommender:
         Unknown ISBNs are passed over; if all are unknown, these are popular books. A book that
         is named twice counts once, with its higher rating.
         """
-        k = _checked_k(k)
-        given = [None] * len(isbns) if ratings is None else list(ratings)
-        if len(given) != len(isbns):
-            raise errors.InvalidArgument(
-                f"{len(isbns)} isbns but {len(given)} ratings; "
-                "pass one rating an isbn, None where there is none"
-            )
-        for isbn, rating in zip(isbns, given, strict=True):
-            if rating is not None and not _is_rating(rating):
-                raise errors.InvalidArgument(
-                    f"rating {rating!r:.100} of {isbn} is not between 0 and 10; "
-                    "pass None for a book without rating"
-                )
+        k = arguments.checked_k(k)
+        given = arguments.checked_ratings(isbns, ratings)
 
         def work(connection: Connection) -> list[Recommendation]:
-            items: dict[str, list[int]] = {}
-            for isbn, item_id in pgvector.books(connection, isbns):
-                items.setdefault(isbn, []).append(item_id)
-            best: dict[int, float] = {}
-            for isbn, rating in zip(isbns, given, strict=True):
-                for item_id in items.get(isbn, ()):
-                    value = -np.inf if rating is None else float(rating)
-                    best[item_id] = max(best.get(item_id, -np.inf), value)
-            ordered = sorted(best, key=lambda item_id: (-best[item_id], item_id))
-            values = np.array([best[item_id] for item_id in ordered], dtype=np.float32)
-            values[np.isinf(values)] = np.nan
-            history = History(np.array(ordered, dtype=np.int64), values)
+            history = arguments.history_of_books(connection, isbns, given)
             among = pgvector.among(connection, filters)
             return single_lists.under_rules(
                 connection,
@@ -242,10 +213,10 @@ class Recommender:
 
         A book that is newer than the live generation has no vector yet: popular books.
         """
-        k = _checked_k(k)
+        k = arguments.checked_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
-            item_id = _item_id(connection, isbn)
+            item_id = arguments.item_id(connection, isbn)
             among = pgvector.among(connection, filters, wanted=k)
             return single_lists.under_rules(
                 connection,
@@ -261,7 +232,7 @@ class Recommender:
         self, k: int = 10, *, rules: Rules | None = None, filters: Filters | None = None
     ) -> list[Recommendation]:
         """The k most popular books, by mean rating shrunk where ratings are few."""
-        k = _checked_k(k)
+        k = arguments.checked_k(k)
 
         def work(connection: Connection) -> list[Recommendation]:
             model = pgvector.live_model(connection)
@@ -295,7 +266,7 @@ class Recommender:
 
     def _explained(self, user: User, isbn: str) -> explaining.Explained | None:
         def work(connection: Connection) -> explaining.Explained | None:
-            item_id = _item_id(connection, isbn)
+            item_id = arguments.item_id(connection, isbn)
             user_id, history = user_rows.known(connection, [user])[0]
             return explaining.explain(connection, user_id, history, item_id)
 
@@ -345,7 +316,7 @@ class Recommender:
         batches. The generation, the catalogue and what passes the filters are those of the start,
         histories those of the moment.
         """
-        k = _checked_k(k)
+        k = arguments.checked_k(k)
         self._strategic.prepare(strategy, progress)
         return self._many(
             users, k, ranker, rules, filters=filters, strategy=strategy, progress=progress
@@ -419,31 +390,3 @@ class Recommender:
                 pgvector.in_snapshot(connection, lambda: schema.require_current(connection))
                 self._connection = connection
             return pgvector.in_snapshot(connection, lambda: work(connection))
-
-
-def _checked_k(k: int) -> int:
-    """A k that Postgres takes: beyond the catalogue they are all alike."""
-    try:
-        whole = operator.index(k)
-    except TypeError:
-        raise errors.InvalidArgument(f"k = {k!r} is not a whole number") from None
-    if whole < 0:
-        raise errors.InvalidArgument(f"k = {whole} is negative; ask for 0 or more books")
-    return min(whole, _MOST_BOOKS)
-
-
-def _is_rating(rating: float) -> bool:
-    try:
-        return bool(0 <= rating <= 10)
-    except TypeError:
-        return False
-
-
-def _item_id(connection: Connection, isbn: str) -> int:
-    found = pgvector.books(connection, [isbn])
-    if not found:
-        raise errors.UnknownBook(
-            f"there is no book with ISBN {isbn} in the catalogue; look it up: psql "
-            "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
-        )
-    return min(item_id for _, item_id in found)

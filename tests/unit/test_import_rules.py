@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bookshop": set(),
 }
 MAY_IMPORT["assemble"] = LEAVES | {"retrieval", "ranking"}
+MAY_IMPORT["arguments"] = LEAVES | {"database", "retrieval"}
 MAY_IMPORT["single_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database", "listing"}
 MAY_IMPORT["bulk_lists"] = MAY_IMPORT["single_lists"]
 MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
