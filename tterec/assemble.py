@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tterec.ranking import exact
 from tterec.records import Recommendation, Source
 from tterec.retrieval.base import Candidates
-from tterec.retrieval.pgvector import LiveModel
+from tterec.retrieval.live_models import LiveModel
 
 
 def embed(

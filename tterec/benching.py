@@ -19,8 +19,8 @@ from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.retrieval import choice, pgvector
 from tterec.retrieval.base import CandidateIndex
+from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import MatrixIndex
-from tterec.retrieval.pgvector import LiveModel
 from tterec.store import index_build
 from tterec.store.recall import Probe
 

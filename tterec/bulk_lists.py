@@ -18,8 +18,9 @@ from tterec.records import Recommendation, User
 from tterec.retrieval import evidence, pgvector
 from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import Indexes
+from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import Index, Pairs, positions
-from tterec.retrieval.pgvector import NO_ITEMS, LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS
 from tterec.retrieval.users import History
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from tterec.ranking.averages import nearest_first, weighted_average
 from tterec.records import Clusters, Recommendation, Strategy, User
 from tterec.retrieval import pgvector
 from tterec.retrieval import users as user_rows
+from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import MatrixIndex, positions
-from tterec.retrieval.pgvector import NO_ITEMS, Among, LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS, Among
 from tterec.retrieval.users import History
 
 _EVERYTHING = 2**31 - 1

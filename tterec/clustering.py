@@ -9,7 +9,7 @@ from tterec.ranking import clusters as fitting
 from tterec.records import ClusterMethod, Clusters, Progress, ProgressCallback, ignore
 from tterec.retrieval import clusters as cluster_rows
 from tterec.retrieval import pgvector
-from tterec.retrieval.pgvector import LiveModel
+from tterec.retrieval.live_models import LiveModel
 from tterec.store import clusters as store
 from tterec.store.stages import stage
 

@@ -15,7 +15,8 @@ from tterec.database.connection import Connection
 from tterec.records import Kind, ProfileColumn, Recommendation
 from tterec.retrieval import pgvector, profiles
 from tterec.retrieval.choice import Indexes
-from tterec.retrieval.pgvector import NO_ITEMS, Among, LiveModel
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS, Among
 
 
 def features(connection: Connection) -> dict[str, Kind] | None:

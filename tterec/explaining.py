@@ -13,7 +13,7 @@ from tterec.ranking import exact
 from tterec.records import Contribution
 from tterec.retrieval import evidence, pgvector
 from tterec.retrieval import users as user_rows
-from tterec.retrieval.pgvector import LiveModel
+from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.users import History
 
 _PROFILE = -1

@@ -13,7 +13,7 @@ from tterec.ranking import rules as ranking_rules
 from tterec.ranking.rules import CANDIDATES, Pool, Rules
 from tterec.records import Kind, Recommendation
 from tterec.retrieval import pgvector
-from tterec.retrieval.pgvector import LiveModel
+from tterec.retrieval.live_models import LiveModel
 from tterec.store.item_columns import item_columns
 
 Index = NDArray[np.int64]

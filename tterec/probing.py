@@ -10,7 +10,7 @@ from tterec import assemble
 from tterec.database.connection import Connection
 from tterec.retrieval import pgvector
 from tterec.retrieval import users as user_rows
-from tterec.retrieval.pgvector import LiveModel
+from tterec.retrieval.live_models import LiveModel
 from tterec.store.recall import Probe
 
 _USERS_A_BATCH = 256

@@ -20,7 +20,8 @@ from tterec.database.driver_errors import errors_wrapped
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.retrieval import pgvector
-from tterec.retrieval.pgvector import LiveModel, PgvectorIndex
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import PgvectorIndex
 from tterec.store import (
     change_queue,
     counters,

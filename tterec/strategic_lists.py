@@ -18,7 +18,8 @@ from tterec.records import (
 )
 from tterec.retrieval import pgvector
 from tterec.retrieval.choice import Indexes
-from tterec.retrieval.pgvector import Among, LiveModel
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import Among
 from tterec.retrieval.users import History
 
 if TYPE_CHECKING:

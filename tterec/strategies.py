@@ -17,7 +17,8 @@ from tterec.records import ClusterMethod, Clusters, Recommendation, Strategy
 from tterec.retrieval import clusters as cluster_rows
 from tterec.retrieval import pgvector
 from tterec.retrieval.choice import Indexes
-from tterec.retrieval.pgvector import Among, LiveModel
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import Among
 from tterec.retrieval.users import History
 
 Index = NDArray[np.int64]

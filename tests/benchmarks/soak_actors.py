@@ -26,7 +26,7 @@ from tterec.database.connection import Connection, Database
 from tterec.ranking.second_stage import Stage
 from tterec.records import Recommendation
 from tterec.retrieval import evidence
-from tterec.retrieval.pgvector import LiveModel, Ranking
+from tterec.retrieval.live_models import LiveModel, Ranking
 from tterec.store import generations, pruning, registry
 
 WATCHED = range(1, 41)  # users about whom readers ask, and whose ratings change

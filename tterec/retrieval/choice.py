@@ -8,8 +8,9 @@ from tterec.database.connection import Connection
 from tterec.errors import InvalidArgument
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import CandidateIndex, Candidates
+from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import MatrixIndex
-from tterec.retrieval.pgvector import Among, LiveModel
+from tterec.retrieval.pgvector import Among
 
 if TYPE_CHECKING:
     from tterec.retrieval.faiss_index import FaissIndex, Kind

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tterec.database.connection import Connection
 from tterec.records import ClusterMethod, Clusters, Recommendation
-from tterec.retrieval.pgvector import Among, LiveModel, query
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import Among, query
 
 Index = NDArray[np.int64]
 

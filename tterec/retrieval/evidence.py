@@ -16,7 +16,8 @@ from tterec.database.sparse_vectors import Rows
 from tterec.records import Ranker
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import Candidates
-from tterec.retrieval.pgvector import Among, LiveModel, Ranking
+from tterec.retrieval.live_models import LiveModel, Ranking, damaged
+from tterec.retrieval.pgvector import Among
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def _sound(model: LiveModel) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, IndexError, OverflowError) as error:
-        raise pgvector.damaged(model.generation) from error
+        raise damaged(model.generation) from error
 
 
 @dataclass(frozen=True)

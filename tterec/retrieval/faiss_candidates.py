@@ -11,8 +11,8 @@ from tterec.database.connection import Connection
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.faiss_index import FaissIndex
+from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import NO_PAIRS, MatrixIndex, Pairs, positions
-from tterec.retrieval.pgvector import LiveModel
 
 # Scores that differ by less than their rounding rank by id, across the k-th place too.
 _SPARE = 5

@@ -25,7 +25,8 @@ from tterec.database.connection import Connection
 from tterec.errors import Busy, TterecError
 from tterec.retrieval import faiss_index, pgvector
 from tterec.retrieval.faiss_index import FaissIndex, Kind
-from tterec.retrieval.pgvector import LiveModel, VectorsState
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import VectorsState
 
 _FORMAT = 1
 _DIGEST = 64

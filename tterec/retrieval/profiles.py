@@ -11,7 +11,8 @@ from tterec import errors
 from tterec.database import vectors
 from tterec.database.connection import Connection
 from tterec.records import ProfileColumn
-from tterec.retrieval.pgvector import LiveModel, query
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import query
 
 
 def columns(connection: Connection, model: LiveModel) -> list[ProfileColumn]:

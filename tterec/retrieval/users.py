@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tterec.database.connection import Connection
 from tterec.errors import InvalidArgument
 from tterec.records import User
-from tterec.retrieval.pgvector import NO_ITEMS, LiveModel, query, vectors_by_id
+from tterec.retrieval.live_models import LiveModel
+from tterec.retrieval.pgvector import NO_ITEMS, query, vectors_by_id
 
 T = TypeVar("T")
 
