@@ -36,5 +36,5 @@ def test_a_prune_that_does_not_wait_for_older_snapshots_is_a_fault(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "_older_snapshots_gone", lambda *_: True)
-    report = soak(database, 120, publish_every=0.2, most_faults=1)
+    report = soak(database, 400, books=200, publish_every=0.1, most_faults=1)
     assert any("does not exist" in one for one in report.faults), report.faults
