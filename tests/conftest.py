@@ -22,6 +22,8 @@ from tterec.database.connection import Database
 
 # A shell's background job starts with Ctrl-C ignored, and so would the commands that tests stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # and with nohup, SIGHUP
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _NAMES = count(1)
 

@@ -97,7 +97,7 @@ def test_a_signal_ends_the_worker(shop: Database, number: signal.Signals) -> Non
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0

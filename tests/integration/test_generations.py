@@ -94,9 +94,9 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 def test_recall_is_measured_and_the_smallest_sufficient_ef_search_kept(database: Database) -> None:
     random = np.random.default_rng(1)
-    vectors = random_vectors(np.arange(1, 6001), dim=32)
+    vectors = random_vectors(np.arange(1, 6001), dim=64)
     probes = [
-        Probe(unit(random.normal(size=32)), random.choice(6000, size=n, replace=False) + 1)
+        Probe(unit(random.normal(size=64)), random.choice(6000, size=n, replace=False) + 1)
         for n in (0, 1, 5, 50, 400) * 4
     ]
     with database.connect(autocommit=True) as connection:

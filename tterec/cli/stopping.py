@@ -16,7 +16,9 @@ from typing import NoReturn
 
 from tterec.cli import logs
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 # What is interrupted at an unlucky moment may lose the exception: a destructor ignores it, a
 # connection that is left in the middle of a query raises another one in its place.
 _INSIST_SECONDS = 10.0
@@ -24,7 +26,7 @@ _received: list[int] = []
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal other than Ctrl-C asks the command to end."""
+    """A signal asks the command to end."""
 
 
 @contextmanager
@@ -34,15 +36,17 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    mine = [one for one in _SIGNALS if signal.getsignal(one) is signal.SIG_DFL]
+    former = {one: signal.getsignal(one) for one in _SIGNALS}
+    unclaimed = (signal.SIG_DFL, signal.default_int_handler)
+    mine = {one: how for one, how in former.items() if how in unclaimed}
     for one in mine:
         signal.signal(one, _terminate)
     try:
         yield
     finally:
         _insist(0)
-        for one in mine:
-            signal.signal(one, signal.SIG_DFL)
+        for one, how in mine.items():
+            signal.signal(one, how)
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
