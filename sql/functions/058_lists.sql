@@ -87,34 +87,32 @@ AS $$
     OFFSET 0  -- decided before anything is unnested
 $$;
 
--- The first k of the user's list, if it is right and all of them are in the catalogue; else nothing.
+-- The first k of the user's list, if it is right, without those that have left the catalogue: who
+-- gets fewer than k asks the live path.
 CREATE OR REPLACE FUNCTION tterec.listed(user_id bigint, k int)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE sql STABLE ROWS 10
 AS $$
-    SELECT s.rank, s.item_id, s.isbn, s.title, s.score, coalesce(s.similarity, s.score), s.source
-    FROM (
-        SELECT one.rank, c.item_id::bigint, c.isbn, c.title, l.scores[one.rank] AS score,
-            l.similarities[one.rank] AS similarity, l.source,
-            pg_catalog.count(*) OVER () AS found
-        FROM tterec.fresh_list(user_id) l
-            CROSS JOIN LATERAL pg_catalog.generate_series(
-                1, least(k, pg_catalog.cardinality(l.items))) AS one (rank)
-            -- One by one, by its key: in a small catalogue the planner, who expects a thousand rows
-            -- of generate_series, would read all books for each list.
-            CROSS JOIN LATERAL (
-                SELECT c.item_id, c.isbn, c.title FROM tterec.catalogue c
-                WHERE c.item_id OPERATOR(pg_catalog.=) l.items[one.rank]
-                OFFSET 0
-            ) c
-    ) s
-    WHERE s.found OPERATOR(pg_catalog.=) k
-    ORDER BY s.rank
+    SELECT one.rank::int, c.item_id::bigint, c.isbn, c.title, one.score,
+        coalesce(one.similarity, one.score), l.source
+    FROM tterec.fresh_list(user_id) l
+        -- In this order without a sort: there is no other way to join what follows.
+        CROSS JOIN LATERAL ROWS FROM (
+            pg_catalog.unnest(l.items[1:k]), pg_catalog.unnest(l.scores[1:k]),
+            pg_catalog.unnest(l.similarities[1:k])
+        ) WITH ORDINALITY AS one (item_id, score, similarity, rank)
+        -- One by one, by its key: in a small catalogue the planner, who expects a hundred rows of
+        -- unnest, would read all books for each list.
+        CROSS JOIN LATERAL (
+            SELECT c.item_id, c.isbn, c.title FROM tterec.catalogue c
+            WHERE c.item_id OPERATOR(pg_catalog.=) one.item_id
+            OFFSET 0
+        ) c
 $$;
 
--- The same of the books that pass the filters. Only of a list by similarity alone: a second stage
--- looks at other books where there are filters.
+-- The first k of it that pass the filters, or nothing. Only of a list by similarity alone: a second
+-- stage looks at other books where there are filters.
 CREATE OR REPLACE FUNCTION tterec.listed_among(user_id bigint, k int, filters jsonb)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)

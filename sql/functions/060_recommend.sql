@@ -86,11 +86,13 @@ AS $$
                 max_year, min_ratings) OPERATOR(pg_catalog.=) 0
     )
     SELECT l.* FROM listed l
+    WHERE (SELECT pg_catalog.count(*) FROM listed) OPERATOR(pg_catalog.=) greatest(coalesce(k, 10), 1)
     UNION ALL
     SELECT r.*
     FROM tterec.recommend_live(user_id, NULL, k, exclude_rated, only_isbns, without_isbns, author,
         publisher, min_year, max_year, min_ratings, strategy) r
-    WHERE NOT EXISTS (SELECT FROM listed)
+    WHERE (SELECT pg_catalog.count(*) FROM listed)
+        OPERATOR(pg_catalog.<>) greatest(coalesce(k, 10), 1)
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(
@@ -114,11 +116,13 @@ AS $$
                 max_year, min_ratings) OPERATOR(pg_catalog.=) 0
     )
     SELECT l.* FROM listed l
+    WHERE (SELECT pg_catalog.count(*) FROM listed) OPERATOR(pg_catalog.=) greatest(coalesce(k, 10), 1)
     UNION ALL
     SELECT r.*
     FROM tterec.recommend_live(tterec.user_id_of(user_id), user_id, k, exclude_rated, only_isbns,
         without_isbns, author, publisher, min_year, max_year, min_ratings, strategy) r
-    WHERE NOT EXISTS (SELECT FROM listed)
+    WHERE (SELECT pg_catalog.count(*) FROM listed)
+        OPERATOR(pg_catalog.<>) greatest(coalesce(k, 10), 1)
 $$;
 
 COMMENT ON FUNCTION tterec.recommend(

@@ -171,3 +171,34 @@ def test_lists_come_to_a_database_of_0004_that_has_data(empty_database: Database
         connection.execute("INSERT INTO tterec.list_sets (generation, top) VALUES (1, 200)")
         connection.execute("DELETE FROM tterec.models")
         assert connection.execute("SELECT count(*) FROM tterec.list_sets").fetchone() == (0,)
+
+
+def test_the_key_comes_to_hold_the_ratings_and_lists_of_before_go(
+    empty_database: Database,
+) -> None:
+    with empty_database.engine() as engine, engine.begin() as outer:
+        connection = outer.connection.driver_connection
+        assert connection is not None
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE SCHEMA tterec")
+        command.upgrade(schema._alembic_config(outer), "0005")
+        connection.execute(
+            "INSERT INTO tterec.books (book_id, isbn, title) SELECT i, i, i FROM"
+            " generate_series(1, 200) i;"
+            "INSERT INTO tterec.users (user_id) SELECT generate_series(1, 100);"
+            "INSERT INTO tterec.ratings (user_id, book_id, rating)"
+            " SELECT u, i, 7 FROM generate_series(1, 100) u, generate_series(1, 200) i;"
+            "INSERT INTO tterec.models (status, objective, seed, config, sources)"
+            " VALUES ('ready', 'softmax', 0, '{}', '{}');"
+            "INSERT INTO tterec.user_lists (generation, user_id, digest, change, source, items,"
+            " scores, nearest) VALUES (1, 5, 0, 0, 'history', '{1}', '{1}', 0)"
+        )
+    pipeline.upgrade(empty_database)
+    assert schema.differences(empty_database) == []
+    with empty_database.connect(autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM tterec.user_lists").fetchone() == (0,)
+        connection.execute("VACUUM ANALYZE tterec.ratings")
+        plan = connection.execute("EXPLAIN SELECT * FROM tterec.history_digest(5)").fetchall()
+        assert any("Index Only Scan using ratings_pkey" in row[0] for row in plan), plan
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("INSERT INTO tterec.ratings (user_id, book_id) VALUES (5, 7)")

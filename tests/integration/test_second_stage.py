@@ -18,19 +18,19 @@ from tests.integration.generations import (
 from tests.integration.test_surfaces import assert_same, by_sql
 from tterec import Recommender
 from tterec.database.connection import Connection, Database
-from tterec.records import TraitValue
+from tterec.records import LEADERS, TraitValue
 from tterec.store import item_updates
 from tterec.store.state_tables import Traits
 
 BOOKS = 1200
 
 
-def plant_readers(connection: Connection, users: int) -> np.ndarray:
-    """Books, and users with 20 ratings each; the books' ids."""
+def plant_readers(connection: Connection, users: int, ratings: int = 20) -> np.ndarray:
+    """Books, and users with so many ratings each; the books' ids."""
     books, rng = plant_books(connection, BOOKS), np.random.default_rng(1)
     for user in range(1, users + 1):
-        read = rng.choice(books, 20, replace=False)
-        plant_ratings(connection, user, read.tolist(), rng.integers(1, 11, 20).tolist())
+        read = rng.choice(books, ratings, replace=False)
+        plant_ratings(connection, user, read.tolist(), rng.integers(1, 11, ratings).tolist())
     return books
 
 
@@ -56,6 +56,30 @@ def test_when_books_have_left_the_catalogue(database: Database, left: int) -> No
             f" FROM tterec.books WHERE book_id % 10 < {left}".encode()
         )
     assert_agreement(database, list(range(1, 13)))
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_when_users_have_met_more_than_may_name_candidates(database: Database, twice: bool) -> None:
+    with database.connect() as connection:
+        books = plant_readers(connection, 6, 3 * LEADERS)
+        ranker = replace(random_ranker(books, candidates=20), similarity_weight=0.1)
+        plant(connection, random_vectors(books), ranker=ranker)
+        if twice:
+            connection.execute(
+                "CREATE OR REPLACE VIEW tterec.interactions AS"
+                " SELECT user_id, book_id AS item_id, rating, rated_at FROM tterec.ratings"
+                " UNION ALL SELECT user_id, book_id, 9::real, rated_at FROM tterec.ratings"
+                " WHERE book_id % 2 = 0"
+            )
+        met = connection.execute("SELECT items FROM tterec.history(1)").fetchone()
+        assert met is not None
+        led = connection.execute("SELECT tterec.leads_1(%s::bigint[], '{}', '{}')", met).fetchone()
+    place = {book: row for row, book in enumerate(ranker.item_ids.tolist())}
+    telling = list(dict.fromkeys(met[0]))[:LEADERS]
+    wanted = {one for item in telling for one in ranker.leads[place[item]].tolist() if one > 0}
+    assert led is not None
+    assert set(led[0]) == wanted
+    assert_agreement(database, list(range(1, 7)), 50)
 
 
 def test_when_an_interaction_comes_twice(database: Database) -> None:

@@ -7,13 +7,14 @@ import re
 from tterec.database import resources, roles
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
+from tterec.records import LEADERS
 
 _NAME = re.compile(r"CREATE OR REPLACE FUNCTION tterec\.(\w+)_@generation@")
 
 
 def body() -> str:
     """Their text. `@generation@` in it stands for the number, `@extension@` for the schema of the
-    type `vector`, `@weights@` for the weights of ratings, as vectors."""
+    type `vector`, `@weights@` for the weights of ratings, as vectors, `@leaders@` for LEADERS."""
     return resources.sql("generation/serving.sql")
 
 
@@ -28,6 +29,7 @@ def create(connection: Connection, generation: int) -> None:
     meant = {
         "@generation@": str(generation),
         "@extension@": schema,
+        "@leaders@": str(LEADERS),
         # Immutable: made when the function is planned.
         "@weights@": ", ".join(
             f"array_fill({weight!r}::real, ARRAY[{dim}])::{schema}.vector" for weight in weights

@@ -13,7 +13,7 @@ from tterec.ranking import exact
 from tterec.ranking.histories import Index, Met, met_by
 from tterec.ranking.item_weights import fit_item_weights
 from tterec.ranking.traits import Trait
-from tterec.records import Interactions, ProgressCallback, Ranker, TraitValue, ignore
+from tterec.records import LEADERS, Interactions, ProgressCallback, Ranker, TraitValue, ignore
 
 CANDIDATES = 200
 """Items nearest to the user's vector that the second stage looks at. With 100 the first 20 were
@@ -69,10 +69,11 @@ class Stage:
         return spoken @ self._by_source
 
     def led_by(self, history: Met) -> tuple[Index, Index]:
-        """Users and rows (p,) each: the items that what each user has met speaks for most, some
-        more than once."""
-        led = self._leads[history.items]
-        users = np.repeat(np.arange(len(history)), np.diff(history.offsets))
+        """Users and rows (p,) each: the items that the first LEADERS of what each user has met
+        speak for most, some more than once."""
+        asked = history.newest(LEADERS)
+        led = self._leads[asked.items]
+        users = np.repeat(np.arange(len(asked)), np.diff(asked.offsets))
         return np.repeat(users, np.diff(led.indptr)), led.indices.astype(np.int64)
 
     def candidates(
@@ -84,7 +85,8 @@ class Stage:
         many of those nearest are candidates, where so many are asked for.
         """
         most = max(self.ranker.candidates, at_least)
-        met = history.matrix(np.ones(len(history.items)), len(self.ranker.item_ids))
+        asked = history.newest(LEADERS)
+        met = asked.matrix(np.ones(len(asked.items)), len(self.ranker.item_ids))
         chosen: NDArray[np.bool_] = (met @ self._leads).toarray() > 0
         if most < similarities.shape[1]:
             place = similarities.shape[1] - most

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tterec.database import sparse_vectors, vectors
 from tterec.database.connection import Connection
 from tterec.database.sparse_vectors import Rows
-from tterec.records import Ranker
+from tterec.records import LEADERS, Ranker
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.live_models import LiveModel, Ranking, damaged
@@ -55,8 +55,16 @@ def considered(
     All are item ids; `excluded` ones are left out, and those that left the catalogue or do not
     pass the filters. voices: how much each of those met counts.
     """
-    given = {"near": near.tolist(), "met": met.tolist(), "excluded": excluded.tolist()}
-    rows = pgvector.query(connection, "second_stage", model, among=among, **given).fetchall()
+    rows = pgvector.query(
+        connection,
+        "second_stage",
+        model,
+        among=among,
+        near=near.tolist(),
+        met=met.tolist(),
+        leaders=LEADERS,
+        excluded=excluded.tolist(),
+    ).fetchall()
     with _sound(model):
         speaking: dict[int, float] = {}
         traits: dict[int, float] = {}

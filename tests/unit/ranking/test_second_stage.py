@@ -11,7 +11,14 @@ from tterec.ranking.lists import best_of, ranked_lists
 from tterec.ranking.mixture import LEAST_USERS, mix
 from tterec.ranking.second_stage import Stage, unmixed, with_traits
 from tterec.ranking.traits import Trait, traits_of
-from tterec.records import Column, FeatureTable, Interactions, TrainedModel, TrainedVectors
+from tterec.records import (
+    LEADERS,
+    Column,
+    FeatureTable,
+    Interactions,
+    TrainedModel,
+    TrainedVectors,
+)
 
 IDS = np.array([10, 20, 30, 40, 50])
 # Having met 10 speaks for 30 and, less, for 50; having met 20 speaks against 30.
@@ -75,6 +82,19 @@ def test_candidates_are_the_nearest_and_the_leads_and_never_the_forbidden() -> N
         [True, True, True, False, False],
     ]
     assert stage.candidates(similarities, met, at_least=9).sum() == 8
+
+
+def test_only_the_most_telling_items_name_candidates() -> None:
+    """Each of 100 items leads to the next; a user has met all but the last, the newest first."""
+    items = 100
+    weights = sparse.csr_array(np.roll(np.eye(items), 1, axis=0))
+    stage = Stage(replace(unmixed(np.arange(items), weights), candidates=1))
+    met = np.arange(items - 1)[::-1]
+    history = Met(np.array([0, len(met)]), met, np.full(len(met), np.nan, dtype=np.float32))
+    led = set((met[:LEADERS] + 1).tolist())
+    assert set(stage.led_by(history)[1].tolist()) == led
+    looked_at = stage.candidates(-np.arange(items, dtype=float)[None], history)
+    assert set(np.flatnonzero(looked_at[0]).tolist()) == {0, *led}
 
 
 def test_scores_are_the_mixture_where_an_item_is_looked_at() -> None:
