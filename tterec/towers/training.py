@@ -45,18 +45,19 @@ def train(
     """
     ranks.device(config.device)  # before what takes long
     histories = gather_histories(interactions, users, items, config.max_history)
-    held_out = validation_split(
-        histories.user_ids[histories.owners],
+    judged = validation_split(
+        histories.offsets,
         histories.ratings,
         users=config.validation_users,
         seed=config.seed,
         rated_only=config.objective == "mse",
     )
-    rest = histories.select(~held_out)
+    held_out, rest = histories.select(judged), histories.select(~judged)
+    del histories, judged  # learning takes memory of its own
     targets = learnable(rest, config)
     item_features, user_features = Features.fit(items), Features.fit(users)
     encoded_items, encoded_users = encode(item_features, items, user_features, users, progress)
-    lesson = Lesson(rest, histories.select(held_out), targets, encoded_items, encoded_users)
+    lesson = Lesson(rest, held_out, targets, encoded_items, encoded_users)
     parameters = model.initial_parameters(
         shape_of(item_features, user_features, len(items), config),
         objective=config.objective,
