@@ -26,12 +26,13 @@ def whole_users(user_ids: Ids) -> Iterator[slice | Ids]:
         start = stop
 
 
-def spans_of_users(offsets: Ids) -> Iterator[slice]:
+def spans_of_users(offsets: NDArray[np.integer]) -> Iterator[slice]:
     """Slices of users, as many as are worked on at a time. offsets: (users + 1,), where each
     user's interactions start."""
     start, users = 0, len(offsets) - 1
     while start < users:
-        reached = int(np.searchsorted(offsets, offsets[start] + arrays.AT_ONCE, side="right")) - 1
+        most = int(offsets[start]) + arrays.AT_ONCE
+        reached = int(np.searchsorted(offsets, most, side="right")) - 1
         stop = min(max(reached, start + 1), start + arrays.AT_ONCE, users)
         yield slice(start, stop)
         start = stop
