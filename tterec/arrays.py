@@ -18,7 +18,7 @@ from tterec.errors import TterecError
 SHARE = 16
 """An array that takes more than one part in so many of the memory that is free goes to a file:
 training holds a handful of them at a time, each a few bytes an interaction."""
-AT_ONCE = 2**20
+AT_ONCE = 2**18
 """Rows that are worked on at a time."""
 
 
@@ -82,7 +82,6 @@ class Column:
         length, self._length = self._length, 0
         if self._file is not None:
             with self._file as file:
-                file.flush()
                 self._file = None
                 return _mapped(file, length, self._kind)
         whole, at = np.empty(length, dtype=self._kind), 0
@@ -93,11 +92,19 @@ class Column:
             at += len(part)
         return whole
 
+    def close(self) -> None:
+        """Let go of the file, if it is in one."""
+        if self._file is not None:
+            self._file.close()
+
     def _write(self, part: NDArray[Any]) -> None:
         assert self._file is not None
+        rest = memoryview(part.tobytes())
         try:
-            self._file.write(part.tobytes())
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
+            self.close()
             raise _no_room(len(self) * self._kind.itemsize, error) from error
 
 
@@ -114,7 +121,7 @@ def _directory() -> Path:
 
 def _file() -> IO[bytes]:
     try:
-        return tempfile.TemporaryFile(dir=_directory())
+        return tempfile.TemporaryFile(dir=_directory(), buffering=0)
     except OSError as error:
         raise _no_room(0, error) from error
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -73,11 +74,13 @@ def read_interactions(
     statement += f" FROM (\n{query}\n) s{user.join}{item.join} WHERE {user.known} AND {item.known}"
     found = _Found(has_rated_at)
     try:
-        with connection.transaction():  # a savepoint: to break off a COPY ends a transaction
+        # A savepoint: to break off a COPY ends a transaction.
+        with connection.transaction(), found.closing():
             found.read(connection, statement, progress, sorted_by_server=False)
     except _Outgrown:
         found = _Found(has_rated_at)
-        found.read(connection, statement + " ORDER BY 1, 2", progress, sorted_by_server=True)
+        with found.closing():
+            found.read(connection, statement + " ORDER BY 1, 2", progress, sorted_by_server=True)
     _check_ids(found, ids)
     _check_ratings(connection, found, ids)
     columns = found.columns()
@@ -140,6 +143,16 @@ class _Found:
                 raise _Outgrown
             read += len(users)
             progress(Progress("read interactions", read))
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Let go of files if the block fails."""
+        try:
+            yield
+        except BaseException:
+            for column in self._columns.values():
+                column.close()
+            raise
 
     def columns(self) -> _Columns:
         """The arrays, no longer held here."""
