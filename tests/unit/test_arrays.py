@@ -13,8 +13,8 @@ import pytest
 from tests.unit.towers.worlds import World, planted_series
 from tterec import arrays, fitting, grouping, memory
 from tterec.config import TrainingConfig
-from tterec.errors import TterecError
-from tterec.records import Interactions, TrainedModel
+from tterec.errors import TrainingError, TterecError
+from tterec.records import Interactions, Progress, TrainedModel
 from tterec.towers.histories import Histories, gather_histories
 
 CONFIG = TrainingConfig(dim=8, epochs=2, threads=1)
@@ -177,3 +177,14 @@ def test_training_from_files_learns_the_same_to_the_last_bit(
     assert from_files.ranker is not None
     assert np.array_equal(from_files.ranker.weights, in_memory.ranker.weights)
     assert np.array_equal(from_files.ranker.sources, in_memory.ranker.sources)
+
+
+def test_towers_that_do_not_fit_are_refused_before_they_learn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = planted_series()
+    monkeypatch.setattr(memory, "free_bytes", lambda: 20_000)
+    said: list[Progress] = []
+    with pytest.raises(TrainingError, match=r"towers of 400 items .* --dim 2, leave"):
+        fitting.fit(world.interactions, world.users, world.items, CONFIG, said.append)
+    assert not [step for step in said if step.stage in {"features", "train"}]
