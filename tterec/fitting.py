@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tterec.config import TrainingConfig, torchrun_ranks
 from tterec.records import (
     FeatureTable,
@@ -107,13 +105,14 @@ def _with_ranker(
     items: FeatureTable,
     progress: ProgressCallback,
 ) -> TrainedModel:
-    from tterec.ranking import mixture, second_stage
+    from tterec.ranking import histories, mixture, second_stage
     from tterec.ranking.traits import traits_of
 
     item_ids = model.vectors.item_ids
-    rest = _without(interactions, validation)
-    evidence = second_stage.fit_evidence(rest, item_ids, progress)
+    evidence = second_stage.fit_evidence(interactions, item_ids, progress, without=validation)
     traits = traits_of(items)
+    judges = histories.of_users(interactions, validation.user_ids)
+    rest = histories.select(judges, ~histories.paired(judges, validation))
     mixed = mixture.mix(evidence, traits, model.vectors, rest, validation)
     if mixed is None:
         return model
@@ -137,23 +136,6 @@ def _with_ranker(
             similarity_weight=mixed.similarity,
         )
     return replace(model, ranker=ranker, metrics=model.metrics | metrics)
-
-
-def _without(interactions: Interactions, held_out: Interactions) -> Interactions:
-    """The interactions whose user and item are not a held-out pair."""
-    both = np.concatenate([held_out.item_ids, interactions.item_ids])
-    _, numbers = np.unique(both, return_inverse=True)
-    _, users = np.unique(
-        np.concatenate([held_out.user_ids, interactions.user_ids]), return_inverse=True
-    )
-    pairs = users * (numbers.max(initial=0) + 1) + numbers
-    kept = ~np.isin(pairs[len(held_out) :], pairs[: len(held_out)])
-    return Interactions(
-        interactions.user_ids[kept],
-        interactions.item_ids[kept],
-        interactions.ratings[kept],
-        interactions.rated_at[kept],
-    )
 
 
 def _line(with_ranker: float, without: float) -> str:

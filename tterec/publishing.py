@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from tterec import arrays, grouping
 from tterec.config import TrainingConfig
 from tterec.database.connection import Connection, Database
 from tterec.errors import TterecError
@@ -120,12 +121,16 @@ def _give_up(database: Database, generation: int) -> bool:
 
 
 def _counts(data: TrainingData) -> dict[str, int]:
+    ratings = data.interactions.ratings
     return {
         "interactions": len(data.interactions),
-        "ratings": int(np.count_nonzero(~np.isnan(data.interactions.ratings))),
+        "ratings": sum(
+            int(np.count_nonzero(~np.isnan(ratings[piece])))
+            for piece in arrays.pieces(len(ratings))
+        ),
         "users": len(data.users),
         "items": len(data.items),
-        "interacting_users": len(np.unique(data.interactions.user_ids)),
+        "interacting_users": len(grouping.starts(data.interactions.user_ids)),
         "dropped_interactions": data.dropped,
     }
 
@@ -135,7 +140,8 @@ def _probes(vectors: TrainedVectors, interactions: Interactions, seed: int) -> l
 
     `interactions` are ordered by user, and all of their items have vectors.
     """
-    users, starts = np.unique(interactions.user_ids, return_index=True)
+    starts = grouping.starts(interactions.user_ids)
+    users = interactions.user_ids[starts]
     ends = np.append(starts[1:], len(interactions))
     drawn = np.random.default_rng(seed).permutation(len(users))[:_PROBED_USERS]
     profiles = dict(zip(vectors.user_ids.tolist(), vectors.profile_vectors, strict=True))

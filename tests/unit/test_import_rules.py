@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "tterec"
 
 LEAVES = {"errors", "config", "urls", "records", "filters", "encoding", "timings"}
+LEAVES |= {"memory", "arrays", "grouping"}
 # Which rooms a room may import, besides itself and `tterec` for its version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -23,6 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "filters": {"errors"},
     "encoding": {"errors", "records"},
     "timings": {"records"},
+    "memory": set(),
+    "arrays": {"errors", "config", "memory"},
+    "grouping": {"arrays"},
     "database": LEAVES,
     "store": LEAVES | {"database"},
     "retrieval": LEAVES | {"database", "store"},

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tterec import arrays, grouping
 from tterec.ranking import exact
 from tterec.records import Interactions, TrainedVectors
 
@@ -19,18 +20,18 @@ class Met:
     """Users' interactions with the items of a catalogue, each user's newest first, then the
     highest rated, then by item: user i's are rows offsets[i] to offsets[i + 1].
 
-    offsets: int64 (users + 1,). items: int64 (n,), rows of the catalogue. ratings: float32 (n,),
-    NaN where unrated.
+    offsets: int64 (users + 1,). items: int32 or int64 (n,), rows of the catalogue. ratings:
+    float32 (n,), NaN where unrated. These two may lie in files.
     """
 
     offsets: Index
-    items: Index
+    items: NDArray[np.signedinteger]
     ratings: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def of(self, user: int) -> Index:
+    def of(self, user: int) -> NDArray[np.signedinteger]:
         """The rows of the catalogue that a user has met."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
@@ -58,22 +59,68 @@ def met_by(known: Interactions, user_ids: Index, item_ids: Index) -> Met:
 
     Interactions with items that the catalogue lacks are left out, and so are other users'.
     """
-    rows = np.searchsorted(item_ids, known.item_ids).clip(max=max(len(item_ids) - 1, 0))
-    kept = np.isin(known.user_ids, user_ids)
-    kept &= item_ids[rows] == known.item_ids if len(item_ids) else False
-    users, rows = known.user_ids[kept], rows[kept]
-    ratings, rated_at = known.ratings[kept], known.rated_at[kept]
-    # NaN, negated, still comes last.
-    order = np.lexsort((item_ids[rows], -ratings, -rated_at, users))
-    distinct, counts = np.unique(users, return_counts=True)
-    everybody = Met(_offsets(counts), rows[order], ratings[order])
+    distinct, everybody = met_by_all(of_users(known, user_ids), item_ids)
     # One more, for those who have met nothing.
-    everybody = Met(np.append(everybody.offsets, len(rows)), everybody.items, everybody.ratings)
+    offsets = np.append(everybody.offsets, everybody.offsets[-1])
     places = np.searchsorted(distinct, user_ids)
-    found = (
-        distinct[places.clip(max=max(len(distinct) - 1, 0))] == user_ids if len(distinct) else False
+    found = grouping.among(user_ids, distinct)
+    return Met(offsets, everybody.items, everybody.ratings).select(
+        np.where(found, places, len(distinct))
     )
-    return everybody.select(np.where(found, places, len(distinct)))
+
+
+def met_by_all(
+    known: Interactions, item_ids: Index, without: Interactions | None = None
+) -> tuple[Index, Met]:
+    """The users who have met anything of the catalogue, ascending, and what they have met; but not
+    the pairs of user and item that are `without`."""
+    n = len(known)
+    items = arrays.empty(n, arrays.integers_below(len(item_ids)))
+    ratings = arrays.empty(n, np.float32)
+    user_ids, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    at = 0
+    for some in grouping.whole_users(known.user_ids):
+        part = select(known, some)
+        kept = grouping.among(part.item_ids, item_ids)
+        if without is not None:
+            kept &= ~paired(part, without)
+        part = select(part, kept)
+        # NaN, negated, still comes last.
+        order = np.lexsort((part.item_ids, -part.ratings, -part.rated_at, part.user_ids))
+        items[at : at + len(part)] = np.searchsorted(item_ids, part.item_ids[order])
+        ratings[at : at + len(part)] = part.ratings[order]
+        at += len(part)
+        distinct, each = np.unique(part.user_ids, return_counts=True)
+        user_ids.append(distinct)
+        counts.append(each)
+    return np.concatenate(user_ids), Met(_offsets(np.concatenate(counts)), items[:at], ratings[:at])
+
+
+def of_users(known: Interactions, user_ids: Index) -> Interactions:
+    """The interactions of these users alone."""
+    wanted = np.unique(user_ids)
+    rows = [
+        np.flatnonzero(grouping.among(known.user_ids[piece], wanted)) + piece.start
+        for piece in arrays.pieces(len(known))
+    ]
+    return select(known, np.concatenate([np.zeros(0, dtype=np.int64), *rows]))
+
+
+def paired(interactions: Interactions, others: Interactions) -> NDArray[np.bool_]:
+    """Which interactions (n,) are a pair of user and item that is among others, too: bool (n,)."""
+    found = grouping.among(interactions.user_ids, np.unique(others.user_ids))
+    pairs = set(zip(others.user_ids.tolist(), others.item_ids.tolist(), strict=True))
+    rows = np.flatnonzero(found)
+    some = interactions.user_ids[rows].tolist(), interactions.item_ids[rows].tolist()
+    found[rows] = [pair in pairs for pair in zip(*some, strict=True)]
+    return found
+
+
+def select(known: Interactions, rows: slice | NDArray[np.integer | np.bool_]) -> Interactions:
+    """These interactions alone."""
+    return Interactions(
+        known.user_ids[rows], known.item_ids[rows], known.ratings[rows], known.rated_at[rows]
+    )
 
 
 def user_vectors(vectors: TrainedVectors, met: Met, user_ids: Index) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
+from tterec import arrays, grouping
 from tterec.records import Progress, ProgressCallback, ignore
 
 Index = NDArray[np.int64]
@@ -101,6 +102,8 @@ def fit_item_weights(
 def _capped(met: sparse.csr_array, most: int) -> sparse.csr_array:
     """Each row's first entries."""
     lengths = np.diff(met.indptr)
+    if lengths.max(initial=0) <= most:
+        return met.astype(np.float32, copy=False)
     place = np.arange(met.nnz) - np.repeat(met.indptr[:-1], lengths)
     kept = place < most
     offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
@@ -110,14 +113,50 @@ def _capped(met: sparse.csr_array, most: int) -> sparse.csr_array:
 
 
 def _co_occurrences(met: sparse.csr_array, most_pairs: int) -> _Counts:
-    by_item = met.T.tocsr()
-    users = by_item.multiply(by_item).sum(axis=1).astype(np.float64)
+    by_item = _by_item(met)
+    users = _sums_of_squares(by_item)
     root = np.sqrt(np.maximum(users, 1e-9))
     parts = []
     for start in range(0, met.shape[1], _ITEMS_AT_ONCE):
         rows = (by_item[start : start + _ITEMS_AT_ONCE] @ met).tocsr()
         parts.append(_strongest(rows, start, root, most_pairs))
     return _Counts(sparse.vstack(parts, format="csr"), users)
+
+
+def _by_item(met: sparse.csr_array) -> sparse.csr_array:
+    """The matrix the other way round, (items, users); some users at a time."""
+    users, items = met.shape
+    counts = np.zeros(items, dtype=np.int64)
+    for piece in arrays.pieces(met.nnz):
+        counts += np.bincount(met.indices[piece], minlength=items)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    values = arrays.empty(met.nnz, met.dtype)
+    owners = arrays.empty(met.nnz, met.indices.dtype)
+    free = offsets[:-1].copy()
+    for some in grouping.spans_of_users(met.indptr):
+        part = slice(int(met.indptr[some.start]), int(met.indptr[some.stop]))
+        order = np.argsort(met.indices[part], kind="stable")
+        found = met.indices[part][order]
+        each = np.bincount(found, minlength=items)
+        first = np.cumsum(each) - each
+        places = free[found] + np.arange(len(found)) - first[found]
+        lengths = np.diff(met.indptr[some.start : some.stop + 1])
+        owners[places] = np.repeat(np.arange(some.start, some.stop), lengths)[order]
+        values[places] = met.data[part][order]
+        free += each
+    return sparse.csr_array((values, owners, offsets), shape=(items, users))
+
+
+def _sums_of_squares(rows: sparse.csr_array) -> NDArray[np.float64]:
+    """Of each row, as float32 adds up, (rows,)."""
+    sums = np.zeros(rows.shape[0], dtype=np.float64)
+    for some in grouping.spans_of_users(rows.indptr):
+        starts = rows.indptr[some.start : some.stop + 1]
+        filled = np.flatnonzero(np.diff(starts))
+        if len(filled):
+            values = rows.data[starts[0] : starts[-1]]
+            sums[some.start + filled] = np.add.reduceat(values * values, starts[filled] - starts[0])
+    return sums
 
 
 def _strongest(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tterec import arrays
 from tterec.ranking import exact
-from tterec.ranking.histories import Index, Met, met_by
+from tterec.ranking.histories import Index, Met, met_by_all, paired, select
 from tterec.ranking.item_weights import fit_item_weights
 from tterec.ranking.traits import Trait
 from tterec.records import LEADERS, Interactions, ProgressCallback, Ranker, TraitValue, ignore
@@ -107,20 +108,39 @@ class Stage:
 
 
 def fit_evidence(
-    known: Interactions, item_ids: Index, progress: ProgressCallback = ignore
+    known: Interactions,
+    item_ids: Index,
+    progress: ProgressCallback = ignore,
+    without: Interactions | None = None,
 ) -> Ranker:
-    """A ranker by evidence alone, from these interactions with a catalogue of ascending ids.
+    """A ranker by evidence alone, from these interactions with a catalogue of ascending ids, but
+    not from the pairs of user and item that are `without`.
 
     Weighing interactions by their rating gave evidence alone an NDCG@20 of .404 where all the
     same gave .370, on MovieLens 100k with ratings of 7 and more as relevant, and .0686 where all
     the same gave .0681 on Book-Crossing's core. One without rating counts as the mean rated one.
     """
-    weights = exact.voices(known.ratings, np.nan)
-    unrated = float(np.nanmean(weights)) if np.isfinite(weights).any() else 1.0
-    met = met_by(known, np.unique(known.user_ids), item_ids)
-    voices = exact.voices(met.ratings, unrated).astype(np.float32)
-    fitted = fit_item_weights(met.matrix(voices, len(item_ids)), progress=progress)
-    return unmixed(item_ids, fitted, unrated)
+    unrated = _mean_voice(known, without)
+    _, met = met_by_all(known, item_ids, without)
+    voices = arrays.empty(len(met.items), np.float32)
+    for piece in arrays.pieces(len(voices)):
+        voices[piece] = exact.voices(met.ratings[piece], unrated)
+    matrix = met.matrix(voices, len(item_ids))
+    del met, voices  # the ratings are needed no more
+    return unmixed(item_ids, fit_item_weights(matrix, progress=progress), unrated)
+
+
+def _mean_voice(known: Interactions, without: Interactions | None) -> float:
+    """How much the mean rated interaction counts; 1 where none is rated."""
+    voices, at, rated = arrays.empty(len(known), np.float64), 0, 0
+    for piece in arrays.pieces(len(known)):
+        part = select(known, piece)
+        ratings = part.ratings if without is None else part.ratings[~paired(part, without)]
+        given = ~np.isnan(ratings)
+        voices[at : at + len(ratings)] = np.where(given, exact.voices(ratings, 0.0), 0.0)
+        at += len(ratings)
+        rated += int(np.count_nonzero(given))
+    return float(voices[:at].sum() / rated) if rated else 1.0
 
 
 def unmixed(item_ids: Index, weights: sparse.csr_array, unrated_weight: float = 1.0) -> Ranker:

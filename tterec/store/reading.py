@@ -11,7 +11,7 @@ from tterec.records import FeatureTable, Interactions, Progress, ProgressCallbac
 from tterec.store import digests, keys, kinds, sources
 from tterec.store.kinds import Kinds, QueryColumn
 from tterec.store.read_features import read_features
-from tterec.store.read_interactions import check_columns, of_items, read_interactions
+from tterec.store.read_interactions import check_columns, read_interactions
 from tterec.store.sources import Queries
 
 _Columns = dict[str, dict[str, QueryColumn]]
@@ -64,22 +64,21 @@ def read_sources(
                     connection, name, queries.body(name), id_, found, progress=progress
                 )
         with sources.refused("interactions"):
-            interactions = read_interactions(
+            kept, dropped = read_interactions(
                 connection,
                 queries.interactions,
                 (user, item),
-                "rated_at" in columns["interactions"],
-                progress,
+                has_rated_at="rated_at" in columns["interactions"],
+                item_ids=tables["items"].ids,
+                progress=progress,
             )
     items = tables["items"]
-    kept = of_items(interactions, items.ids)
-    _check_any_left(queries, interactions, kept, items)
-    dropped = len(interactions) - len(kept)
+    _check_any_left(queries, len(kept) + dropped, len(kept), items)
     if dropped:
         progress(
             Progress(
                 "read interactions",
-                message=f"{dropped:,} of {len(interactions):,} interactions are with items that "
+                message=f"{dropped:,} of {dropped + len(kept):,} interactions are with items that "
                 "the items query does not return; they are left out.",
             )
         )
@@ -124,10 +123,8 @@ def ids_of(columns: _Columns) -> tuple[keys.Id, keys.Id]:
     return found[0], found[1]
 
 
-def _check_any_left(
-    queries: Queries, interactions: Interactions, kept: Interactions, items: FeatureTable
-) -> None:
-    if len(interactions) == 0:
+def _check_any_left(queries: Queries, interactions: int, kept: int, items: FeatureTable) -> None:
+    if interactions == 0:
         mend = (
             "load some first: tterec load --users Users.csv --books Books.csv --ratings Ratings.csv"
             if queries.origin == "default"
@@ -136,8 +133,8 @@ def _check_any_left(
         raise errors.SourceError(f"there are no interactions to learn from; {mend}")
     if len(items) == 0:
         raise errors.SourceError("the items query returns no rows; there is nothing to recommend")
-    if len(kept) == 0:
+    if kept == 0:
         raise errors.SourceError(
-            f"none of the {len(interactions):,} interactions is with an item of the items query; "
+            f"none of the {interactions:,} interactions is with an item of the items query; "
             "compare the item_id of both queries"
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tterec import grouping
 from tterec.database import vectors
 from tterec.database.connection import Connection
 from tterec.records import Interactions, Ranker
@@ -30,7 +31,8 @@ def keep_digests(connection: Connection, generation: int, data: TrainingData) ->
         return
     of_items = "item_state (generation, item_id, digest)"
     _copy(connection, of_items, generation, (items.ids, items.digests))
-    others = np.setdiff1d(data.interactions.user_ids, users.ids)
+    interacting = data.interactions.user_ids  # ordered
+    others = np.setdiff1d(interacting[grouping.starts(interacting)], users.ids)
     everybody = np.concatenate([users.ids, others])
     digests = np.concatenate([users.digests, np.zeros((len(others), 16), dtype=np.uint8)])
     of_users = "user_state (generation, user_id, digest, learned)"

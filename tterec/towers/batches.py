@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tterec import arrays, grouping
 from tterec.errors import TrainingError
 from tterec.towers.features import Encoded
 from tterec.towers.histories import Histories
 from tterec.towers.negatives import Negatives
-from tterec.towers.ragged import Index, Renumbering, offsets_of
+from tterec.towers.ragged import Index, Renumbering, offsets_of, spans
 
 RUN = 16
 """A user's interactions come in runs of at most this many: one history sum serves a run. Single
@@ -21,6 +22,8 @@ a batch's negatives more and more alike."""
 LEAST_STEPS = 64
 """A small data set's batches shrink until an epoch has this many steps."""
 SMALLEST_BATCH = 32
+RUNS_AT_ONCE = 2**16
+"""Runs whose interactions are looked up at a time."""
 FEATURELESS = 0.1
 """Share of runs whose user's features are hidden, so that the default profile is learned too."""
 
@@ -97,9 +100,8 @@ class Batches:
         TrainingError where there are more ranks than targets.
         """
         self._histories = histories
-        self._targets = np.flatnonzero(targets)
-        self._owners = histories.owners
-        self._in_history = histories.in_history
+        self._is_target = targets
+        self._targets = int(np.count_nonzero(targets))
         self._items = items
         self._users = with_featureless_row(users)
         self._negatives = negatives
@@ -107,15 +109,15 @@ class Batches:
         self._order = np.random.default_rng([seed, 1])  # the same for all ranks
         self._rng = self._order if ranks == 1 else np.random.default_rng([seed, 1, rank])
         self._rank, self._ranks = rank, ranks
-        if len(self._targets) < ranks:
+        if self._targets < ranks:
             raise TrainingError(
-                f"{len(self._targets)} interactions are too few for {ranks} processes; train "
+                f"{self._targets} interactions are too few for {ranks} processes; train "
                 "without torchrun"
             )
         self.gates = id_gates(histories, len(items), id_shrinkage)
-        fitting = max(SMALLEST_BATCH, len(self._targets) // LEAST_STEPS)
-        steps = -(-len(self._targets) // min(batch_size, fitting))
-        self.steps = min(steps, len(self._targets) // ranks)  # a share of every batch for each
+        fitting = max(SMALLEST_BATCH, self._targets // LEAST_STEPS)
+        steps = -(-self._targets // min(batch_size, fitting))
+        self.steps = min(steps, self._targets // ranks)  # a share of every batch for each
         self._among_items = Renumbering(len(items))
         self._among_candidates = Renumbering(len(items))
         self._among_item_tokens = Renumbering(int(items.tokens.ids.max(initial=-1)) + 1)
@@ -124,23 +126,57 @@ class Batches:
     @property
     def targets(self) -> int:
         """How many interactions an epoch learns from."""
-        return len(self._targets)
+        return self._targets
 
     def epoch(self) -> Iterator[Batch]:
         """One pass over all targets: of every batch this rank's share."""
-        owners = self._owners[self._targets]
-        shuffled = np.lexsort((self._order.random(len(owners)), owners))
-        owners = owners[shuffled]  # ascending, as the targets are
-        starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        place = np.arange(len(owners)) - np.repeat(starts, np.diff(starts, append=len(owners)))
-        run = np.cumsum(place % RUN == 0) - 1
-        order = np.argsort(self._order.permutation(run[-1] + 1)[run], kind="stable")
-        for part in np.array_split(self._targets[shuffled[order]], self.steps):
-            yield self._batch(np.array_split(part, self._ranks)[self._rank])
+        shuffled, starts = self._runs()
+        numbers = arrays.integers_below(len(starts))
+        # Run i comes at place[i]; in turn[i] is which one comes at i.
+        place, turn = (arrays.empty(len(starts) - 1, numbers) for _ in range(2))
+        for piece in arrays.pieces(len(place)):
+            place[piece] = np.arange(piece.start, piece.stop)
+        self._order.shuffle(place)
+        for piece in arrays.pieces(len(place)):
+            turn[place[piece]] = np.arange(piece.start, piece.stop)
+        del place
+        least, longer = divmod(self._targets, self.steps)
+        rest = np.zeros(0, dtype=np.int64)
+        step = 0
+        for start in range(0, len(turn), RUNS_AT_ONCE):
+            runs = turn[start : start + RUNS_AT_ONCE]
+            begin = starts[runs].astype(np.int64)
+            positions = shuffled[spans(begin, starts[runs + 1] - begin)]
+            rest = np.concatenate([rest, positions])
+            while step < self.steps and len(rest) >= least + (step < longer):
+                part, rest = np.split(rest, [least + (step < longer)])
+                step += 1
+                yield self._batch(np.array_split(part, self._ranks)[self._rank])
+
+    def _runs(self) -> tuple[NDArray[np.signedinteger], NDArray[np.signedinteger]]:
+        """All targets, each user's in a new order, (n,); and where each run of them starts and the
+        last one ends."""
+        offsets = self._histories.offsets
+        kind = arrays.integers_below(len(self._histories))
+        shuffled, at = arrays.empty(self._targets, kind), 0
+        starts = arrays.Column(kind)
+        for users in grouping.spans_of_users(offsets):
+            first, last = int(offsets[users.start]), int(offsets[users.stop])
+            positions = np.flatnonzero(self._is_target[first:last]) + first
+            ends = np.searchsorted(positions, offsets[users.start + 1 : users.stop + 1])
+            lengths = np.diff(ends, prepend=0)
+            owners = np.repeat(np.arange(len(lengths)), lengths)
+            order = np.lexsort((self._order.random(len(owners)), owners))
+            shuffled[at : at + len(order)] = positions[order]
+            place = np.arange(len(owners)) - np.repeat(ends - lengths, lengths)
+            starts.append(np.flatnonzero(place % RUN == 0) + at)
+            at += len(order)
+        starts.append(np.array([at]))
+        return shuffled, starts.array()
 
     def _batch(self, positions: Index) -> Batch:
         histories = self._histories
-        owners = self._owners[positions]
+        owners = histories.owners_of(positions)
         run_starts = np.diff(owners, prepend=-1) != 0
         runs, run_users = np.cumsum(run_starts) - 1, owners[run_starts]
         target_items = histories.items[positions]
@@ -158,8 +194,8 @@ class Batches:
             runs=runs,
             targets=self._among_items.numbers_of(target_items),
             target_columns=self._among_candidates.numbers_of(target_items),
-            target_buckets=histories.buckets[positions],
-            inside=self._in_history[positions].astype(np.float32),
+            target_buckets=histories.buckets[positions].astype(np.int64),
+            inside=histories.in_history(positions, owners).astype(np.float32),
             ratings=histories.ratings[positions],
             candidates=self._among_items.numbers_of(candidates),
             log_q=log_q,
@@ -167,7 +203,7 @@ class Batches:
             history=self._among_items.numbers_of(history_items),
             history_offsets=offsets_of(history_lengths)[:-1],
             history_lengths=history_lengths,
-            history_buckets=histories.buckets[history],
+            history_buckets=histories.buckets[history].astype(np.int64),
         )
 
     def _candidates(self, targets: Index) -> tuple[Index, NDArray[np.float32]]:
@@ -197,7 +233,7 @@ def id_gates(histories: Histories, items: int, shrinkage: float) -> NDArray[np.f
 
     An item without interactions has no embedding of its own, only its content.
     """
-    counts = np.bincount(histories.items, minlength=items)
+    counts = histories.item_counts(items)
     gates: NDArray[np.float32] = (counts / np.maximum(counts + shrinkage, 1e-9)).astype(np.float32)
     return gates
 

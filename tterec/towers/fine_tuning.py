@@ -100,7 +100,7 @@ def _held_out(
     rated_only = config.objective == "mse"
     owners = histories.owners
     drawn = validation_split(
-        owners,
+        histories.offsets,
         histories.ratings,
         users=config.validation_users // 2,
         seed=config.seed,

@@ -83,7 +83,7 @@ def learn(
     mse = config.objective == "mse"
     device = ranks.device(config.device)
     histories, items = lesson.histories, len(lesson.items)
-    counts = np.bincount(histories.items, minlength=items)
+    counts = histories.item_counts(items)
     batches = Batches(
         histories,
         lesson.targets,

@@ -21,6 +21,7 @@ from tterec.towers.embedding import Towers
 from tterec.towers.features import Encoded, Features
 from tterec.towers.histories import gather_histories
 from tterec.towers.learning import Learned, Lesson, learn, learnable
+from tterec.towers.room import check_room
 from tterec.towers.spectral import spectral_items
 from tterec.towers.threads import bounded_threads
 
@@ -45,20 +46,23 @@ def train(
     """
     ranks.device(config.device)  # before what takes long
     histories = gather_histories(interactions, users, items, config.max_history)
-    held_out = validation_split(
-        histories.user_ids[histories.owners],
+    judged = validation_split(
+        histories.offsets,
         histories.ratings,
         users=config.validation_users,
         seed=config.seed,
         rated_only=config.objective == "mse",
     )
-    rest = histories.select(~held_out)
+    held_out, rest = histories.select(judged), histories.select(~judged)
+    del histories, judged  # learning takes memory of its own
     targets = learnable(rest, config)
     item_features, user_features = Features.fit(items), Features.fit(users)
+    shape = shape_of(item_features, user_features, len(items), config)
+    check_room(shape)
     encoded_items, encoded_users = encode(item_features, items, user_features, users, progress)
-    lesson = Lesson(rest, histories.select(held_out), targets, encoded_items, encoded_users)
+    lesson = Lesson(rest, held_out, targets, encoded_items, encoded_users)
     parameters = model.initial_parameters(
-        shape_of(item_features, user_features, len(items), config),
+        shape,
         objective=config.objective,
         temperature=config.temperature,
         mean_rating=float(rest.ratings[targets].mean()) if config.objective == "mse" else 0.0,

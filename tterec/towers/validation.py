@@ -42,7 +42,7 @@ class Validation:
         """`held_out` has one interaction each of some users; `histories` all the others."""
         self._histories = histories
         self._users = np.flatnonzero(np.diff(held_out.offsets))
-        self._targets = held_out.items
+        self._targets = held_out.items.astype(np.int64)
         self._ratings = held_out.ratings
         self._items = items
         table = with_featureless_row(users)
@@ -86,7 +86,7 @@ class Validation:
         targets = self._tensor(self._targets[block])
         own = scores[rows, targets]
         positions, lengths = self._histories.known_spans(self._users[block])
-        met = self._tensor(self._histories.items[positions])
+        met = self._tensor(self._histories.items[positions].astype(np.int64))
         scores[torch.repeat_interleave(rows, self._tensor(lengths)), met] = -torch.inf
         better = (scores > own[:, None]).sum(dim=1)
         level = (scores >= own[:, None]).sum(dim=1) - better
@@ -99,8 +99,8 @@ class Validation:
     ) -> Tensor:
         history, lengths = self._histories.history_spans(self._users[block])
         histories = model.HistoryItems(
-            items=self._tensor(self._histories.items[history]),
-            buckets=self._tensor(self._histories.buckets[history]),
+            items=self._tensor(self._histories.items[history].astype(np.int64)),
+            buckets=self._tensor(self._histories.buckets[history].astype(np.int64)),
             offsets=self._tensor(offsets_of(lengths)[:-1]),
             lengths=self._tensor(lengths),
         )

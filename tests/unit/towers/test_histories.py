@@ -58,7 +58,12 @@ def test_of_an_interaction_given_twice_the_newest_counts() -> None:
 def test_only_the_first_of_a_long_history_are_in_it() -> None:
     histories = gather(*[(1, item, item / 10, NAN) for item in (10, 20, 30, 40)], max_history=2)
     assert histories.items.tolist() == [3, 2, 1, 0]
-    assert histories.in_history.tolist() == [True, True, False, False]
+    assert histories.in_history(np.arange(4), np.zeros(4, dtype=int)).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
     positions, lengths = histories.history_spans(np.array([0]))
     assert positions.tolist() == [0, 1]
     assert lengths.tolist() == [2]

@@ -1,0 +1,190 @@
+"""What does not fit into memory lies in files, and training learns the same from it."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.towers.worlds import World, planted_series
+from tterec import arrays, fitting, grouping, memory
+from tterec.config import TrainingConfig
+from tterec.errors import TrainingError, TterecError
+from tterec.records import Interactions, Progress, TrainedModel
+from tterec.towers.histories import Histories, gather_histories
+
+CONFIG = TrainingConfig(dim=8, epochs=2, threads=1)
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+
+
+@pytest.fixture
+def nothing_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No array fits into memory; where the files are."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(arrays, "SHARE", 2**60)
+    monkeypatch.setattr(arrays, "AT_ONCE", 100)
+    return tmp_path
+
+
+def in_file(values: np.ndarray) -> bool:
+    base = values
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base  # type: ignore[assignment]
+    return False
+
+
+def test_an_array_that_does_not_fit_is_in_a_file_that_nobody_must_delete(
+    nothing_fits: Path,
+) -> None:
+    column = arrays.Column(np.int32)
+    for start in range(0, 1000, 10):
+        column.append(np.arange(start, start + 10))
+    for found in (column.array(), arrays.empty(1000, np.int32)):
+        assert in_file(found)
+        found[:] = np.arange(1000)
+        assert found.sum() == 499500
+    if sys.platform == "linux":
+        assert list(nothing_fits.iterdir()) == []
+
+
+def test_what_fits_is_in_memory() -> None:
+    column = arrays.Column(np.float32)
+    column.append(np.arange(3))
+    column.append(np.arange(2))
+    found = column.array()
+    assert found.tolist() == [0, 1, 2, 0, 1]
+    assert not in_file(found)
+    assert not in_file(arrays.empty(1000, np.int64))
+
+
+@on_linux
+def test_a_disk_without_room_is_an_error_that_names_the_mend(nothing_fits: Path) -> None:
+    import resource
+
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    try:
+        with pytest.raises(TterecError, match=rf"in {nothing_fits} .*export TMPDIR"):
+            arrays.empty(1000, np.int64)
+        column = arrays.Column(np.int64)
+        with pytest.raises(TterecError, match="export TMPDIR"):
+            column.append(np.zeros(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+@on_linux
+def test_a_limit_of_the_process_counts() -> None:
+    lines = (
+        "import resource, psutil; from tterec import memory;"
+        "held = psutil.Process().memory_info().data;"
+        "resource.setrlimit(resource.RLIMIT_DATA, (held + 2**26, resource.RLIM_INFINITY));"
+        "print(memory.free_bytes())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", lines], capture_output=True, text=True, check=True
+    )
+    assert 2**25 < int(found.stdout) <= 2**26
+    assert memory.free_bytes() > 2**26
+
+
+def test_the_limit_of_a_control_group_counts_and_cached_files_do_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 200\nactive_file 50\n")
+    names = ("memory.max", "memory.current")
+    assert list(memory._of_group(tmp_path, *names)) == [550]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert list(memory._of_group(tmp_path, *names)) == []
+    assert list(memory._of_group(tmp_path / "none", *names)) == []
+
+
+def test_whole_users_come_by_ascending_id_each_in_the_order_given(nothing_fits: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 40, 1000)
+    found = [np.arange(1000)[some] for some in grouping.whole_users(ids)]
+    assert len(found) > 5
+    assert np.array_equal(np.concatenate(found), np.argsort(ids, kind="stable"))
+    for before, after in itertools.pairwise(found):
+        assert ids[before].max() < ids[after].min()
+
+
+def test_starts_and_members() -> None:
+    assert grouping.starts(np.array([3, 3, 5, 9, 9])).tolist() == [0, 2, 3]
+    assert grouping.starts(np.array([], dtype=np.int64)).tolist() == []
+    assert grouping.among(np.array([1, 5, 9]), np.array([5, 7])).tolist() == [False, True, False]
+    assert grouping.among(np.array([1]), np.array([], dtype=np.int64)).tolist() == [False]
+
+
+def shuffled(given: Interactions) -> Interactions:
+    order = np.random.default_rng(1).permutation(len(given))
+    return Interactions(
+        given.user_ids[order], given.item_ids[order], given.ratings[order], given.rated_at[order]
+    )
+
+
+def plain_histories(given: Interactions, item_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Users and rows of items by one sort of everything, as a reference."""
+    order = np.lexsort(
+        (given.item_ids, -given.ratings, -given.rated_at, given.user_ids)  # NaN comes last
+    )
+    return given.user_ids[order], np.searchsorted(item_ids, given.item_ids[order])
+
+
+def test_histories_from_files_are_those_of_one_sort(nothing_fits: Path) -> None:
+    world = planted_series()
+    given = shuffled(world.interactions)
+    found = gather_histories(given, world.users, world.items, 200)
+    assert isinstance(found, Histories)
+    assert in_file(found.items)
+    assert in_file(found.ratings)
+    assert in_file(found.buckets)
+    users, rows = plain_histories(given, world.items.ids)
+    assert np.array_equal(found.user_ids[found.owners], users)
+    assert np.array_equal(found.items, rows)
+    keep = np.random.default_rng(0).random(len(rows)) < 0.5
+    half = found.select(keep)
+    assert np.array_equal(half.user_ids[half.owners], users[keep])
+    assert np.array_equal(half.items, rows[keep])
+
+
+def fitted(world: World, given: Interactions) -> TrainedModel:
+    return fitting.fit(given, world.users, world.items, CONFIG)
+
+
+def test_training_from_files_learns_the_same_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = planted_series()
+    in_memory = fitted(world, world.interactions)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(arrays, "SHARE", 2**60)
+    monkeypatch.setattr(arrays, "AT_ONCE", 100)
+    monkeypatch.setattr("tterec.towers.batches.RUNS_AT_ONCE", 50)
+    from_files = fitted(world, shuffled(world.interactions))
+    assert from_files.weights == in_memory.weights
+    assert np.array_equal(from_files.vectors.item_embeddings, in_memory.vectors.item_embeddings)
+    assert in_memory.ranker is not None
+    assert from_files.ranker is not None
+    assert np.array_equal(from_files.ranker.weights, in_memory.ranker.weights)
+    assert np.array_equal(from_files.ranker.sources, in_memory.ranker.sources)
+
+
+def test_towers_that_do_not_fit_are_refused_before_they_learn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = planted_series()
+    monkeypatch.setattr(memory, "free_bytes", lambda: 20_000)
+    said: list[Progress] = []
+    with pytest.raises(TrainingError, match=r"towers of 400 items .* --dim 2, leave"):
+        fitting.fit(world.interactions, world.users, world.items, CONFIG, said.append)
+    assert not [step for step in said if step.stage in {"features", "train"}]
