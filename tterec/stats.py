@@ -82,10 +82,10 @@ class StaleLists(Stale):
 class Stats:
     """What `tterec stats` shows. What could not be found out is None, and `unseen` says why."""
 
-    database: str
     live: Active | None
     replica: bool
     track_functions: str
+    to_track: str | None
     functions: list[FunctionCalls] | None
     recall: RecallDrift | None
     users: Stale | None
@@ -132,10 +132,10 @@ def _stats(connection: Connection, progress: ProgressCallback) -> Stats:
         unseen["worker_listens"] = "workers listen on the primary; ask there"
     numbers = [] if live is None else [n for n in (live.generation, live.previous) if n is not None]
     return Stats(
-        database=connection.info.dbname,
         live=live,
         replica=replica,
         track_functions=tracked,
+        to_track=counters.to_track(connection) if tracked == "none" else None,
         functions=seen("functions", lambda: counters.function_calls(connection)),
         recall=None
         if model is None

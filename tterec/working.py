@@ -212,6 +212,8 @@ class _Worker:
                 if taken.users:
                     with stage(connection, "update users", timings):
                         generation.refresh_users(connection, sorted(taken.users))
+                if taken.rated:
+                    generation.forget_interactions(connection, sorted(taken.rated))
                 change_queue.remove(connection, taken.change_ids)
         except Superseded:
             return None

@@ -300,7 +300,7 @@ def test_the_command_writes_a_table_or_json(shop: Database) -> None:
     assert "stale books: 1 of 61 (1.6%); run: tterec update" in table.stdout
     assert "; no worker listens" in table.stdout
     assert "item_vectors_1_embedding_idx" in table.stdout
-    assert "ALTER DATABASE test_" in table.stdout
+    assert 'ALTER DATABASE "test_' in table.stdout
     found = json.loads(command("--format", "json", url=shop.url).stdout)
     assert found["books"] == {"total": 61, "stale": 1, "share": round(1 / 61, 6)}
     assert found["queue"]["rows"] == 2

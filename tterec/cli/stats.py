@@ -90,15 +90,9 @@ def _lines(found: Stats) -> Iterator[str]:
     yield from _tables(found)
     for name, reason in found.unseen.items():
         yield f"{name.replace('_', ' ')}: not seen: {reason}"
-    if found.track_functions == "none":
+    if found.to_track is not None:
         yield "  to count calls in sessions that begin later, a superuser runs in psql:"
-        yield f"  ALTER DATABASE {_quoted(found.database)} SET track_functions = 'pl';"
-
-
-def _quoted(name: str) -> str:
-    """A name as SQL has it."""
-    plain = name.isascii() and name.isidentifier() and name == name.lower()
-    return name if plain else '"' + name.replace('"', '""') + '"'
+        yield f"  {found.to_track}"
 
 
 def _recall(recall: RecallDrift) -> str:
