@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -23,6 +23,7 @@ from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import MatrixIndex
 from tterec.store import index_build
 from tterec.store.recall import Probe
+from tterec.store.stages import showing, stage
 
 # Each costs about twice the one before.
 EF_SEARCH = (20, 40, 80, 160, 320, 640)
@@ -106,19 +107,23 @@ def bench_index(
             model = pgvector.live_model(connection)
             if model is None:
                 raise NoActiveModel
-            items = pgvector.catalogue(connection, model)
-            probes = _probes(connection, model, users, seed, progress)
+            with stage(connection, "read vectors", progress):
+                items = pgvector.catalogue(connection, model)
+            with stage(connection, "draw users", progress):
+                probes = _probes(connection, model, users, seed, progress)
             if not probes or not len(items):
                 raise EvaluationError(
                     "there is no user with interactions to make a list for; "
                     "load some and train: tterec load, tterec train"
                 )
-            wanted = _exact(MatrixIndex(items), probes, k, progress)
+            with stage(connection, "exact lists", progress):
+                wanted = _exact(MatrixIndex(items), probes, k, progress)
             rows: list[Measured] = []
-            for subject in _subjects(
-                database, connection, model, items=len(items), indexes=indexes, progress=progress
-            ):
-                rows.append(_measured(subject, probes, wanted, k, progress))
+            for name in [one for one in choice.INDEXES if one in indexes]:
+                with stage(connection, f"build {name}", progress):
+                    built = _built(database, connection, model, name, items=len(items))
+                with stage(connection, f"measure {name}", progress):
+                    rows += [_measured(one, probes, wanted, k, progress) for one in built]
     return Bench(model.generation, len(items), model.dim, len(probes), k, recall, rows)
 
 
@@ -131,45 +136,48 @@ class _Subject:
     bytes: int | None
 
 
-def _subjects(
-    database: Database,
-    connection: Connection,
-    model: LiveModel,
-    *,
-    items: int,
-    indexes: Sequence[str],
-    progress: ProgressCallback,
-) -> Iterator[_Subject]:
-    if choice.PGVECTOR in indexes:
-        progress(Progress("build pgvector"))
-        with database.connect() as other:
-            seconds = index_build.build_seconds(other, model.generation, items, model.dim)
+def _built(
+    database: Database, connection: Connection, model: LiveModel, name: str, *, items: int
+) -> list[_Subject]:
+    """An index, built anew, with each of its settings."""
+    if name == choice.PGVECTOR:
+        seconds = _rebuilt(database, model, items)
         size = pgvector.index_bytes(connection, model)
-        for ef_search in EF_SEARCH:
-            index = pgvector.PgvectorIndex(connection, replace(model, ef_search=ef_search))
-            yield _Subject("pgvector", f"ef_search {ef_search}", index, seconds, size)
-        yield _Subject("pgvector", "scan", _Scan(connection, model), None, None)
-    kinds = [(name, kind) for name, kind in choice.KINDS.items() if name in indexes]
-    if not kinds:
-        return
+        subjects = [
+            _Subject(
+                name,
+                f"ef_search {ef_search}",
+                pgvector.PgvectorIndex(connection, replace(model, ef_search=ef_search)),
+                seconds,
+                size,
+            )
+            for ef_search in EF_SEARCH
+        ]
+        return [*subjects, _Subject(name, "scan", _Scan(connection, model), None, None)]
     from tterec.retrieval.faiss_candidates import FaissCandidates
     from tterec.retrieval.faiss_index import FaissIndex
 
+    kind = choice.KINDS[name]
     item_ids, vectors = pgvector.all_item_vectors(connection, model)
-    for name, kind in kinds:
-        progress(Progress(f"build {name}"))
-        began = time.perf_counter()
-        built = FaissIndex.build(kind, item_ids, vectors)
-        seconds = time.perf_counter() - began
-        size = built.to_bytes().nbytes
-        settings = {
-            "flat": [("", 1)],
-            "hnsw": [(f"ef_search {effort}", effort) for effort in EF_SEARCH],
-            "ivfpq": [(f"nprobe {effort}", effort) for effort in NPROBE if effort <= built.lists],
-        }
-        for setting, effort in settings[kind]:
-            found = FaissCandidates(connection, model, built, effort)
-            yield _Subject(name, setting, found, seconds, size)
+    began = time.perf_counter()
+    built = FaissIndex.build(kind, item_ids, vectors)
+    seconds = time.perf_counter() - began
+    size = built.to_bytes().nbytes
+    settings = {
+        "flat": [("", 1)],
+        "hnsw": [(f"ef_search {effort}", effort) for effort in EF_SEARCH],
+        "ivfpq": [(f"nprobe {effort}", effort) for effort in NPROBE if effort <= built.lists],
+    }
+    return [
+        _Subject(name, setting, FaissCandidates(connection, model, built, effort), seconds, size)
+        for setting, effort in settings[kind]
+    ]
+
+
+def _rebuilt(database: Database, model: LiveModel, items: int) -> float | None:
+    """How long pgvector's index takes; in a transaction of its own, as it writes."""
+    with database.connect() as other, showing(other, "build pgvector"):
+        return index_build.build_seconds(other, model.generation, items, model.dim)
 
 
 class _Scan:
@@ -193,7 +201,7 @@ def _measured(
 
     for probe in probes[:_WARM]:
         scores(probe)
-    stage = f"{subject.index} {subject.setting}".rstrip()
+    what = f"{subject.index} {subject.setting}".rstrip()
     found, times = [], []
     for number, (probe, best) in enumerate(zip(probes, wanted, strict=True), start=1):
         began = time.perf_counter()
@@ -201,7 +209,7 @@ def _measured(
         times.append(1000 * (time.perf_counter() - began))
         if len(best):
             found.append((ours >= best[-1] - _TIE).sum() / len(best))
-        progress(Progress(stage, number, len(probes)))
+        progress(Progress(what, number, len(probes)))
     p50, p99 = np.percentile(times, [50, 99])
     return Measured(
         subject.index,

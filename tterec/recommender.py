@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +29,9 @@ from tterec.retrieval import pgvector, precomputed
 from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_ITEMS
+from tterec.store.stages import showing
 from tterec.strategic_lists import StrategicLists
+from tterec.timings import timed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from tterec.ranking.rules import Rules
 
 T = TypeVar("T")
+
+_MAKE = "make lists"
 
 
 class Recommender:
@@ -343,9 +348,11 @@ class Recommender:
                 return self._strategic.bulk(connection, strategy, filters)
             return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
 
-        progress(Progress("recommending", 0, total))
-        bulk = self._ask(held)
+        with timed(progress, "read vectors"):
+            bulk = self._ask(held, "read vectors")
         at_once = bulk.users_at_once(bulk_lists.depth(rules, k))
+        seconds = 0.0  # without what is done with the lists in between
+        progress(Progress(_MAKE, 0, total))
         while batch := list(islice(remaining, at_once)):
 
             def work(
@@ -358,9 +365,13 @@ class Recommender:
                     return bulk.recommend(connection, batch, k)
                 return bulk_lists.under_rules(connection, bulk, batch, k, rules)
 
-            yield from zip(batch, self._ask(work), strict=True)
+            began = time.perf_counter()
+            lists = self._ask(work, _MAKE)
+            seconds += time.perf_counter() - began
+            yield from zip(batch, lists, strict=True)
             done += len(batch)
-            progress(Progress("recommending", done, total))
+            progress(Progress(_MAKE, done, total))
+        progress(Progress(_MAKE, seconds=seconds))
 
     @staticmethod
     def to_pandas(recommendations: Iterable[Recommendation]) -> DataFrame:
@@ -370,17 +381,18 @@ class Recommender:
         rows = [asdict(one) for one in recommendations]
         return pd.DataFrame(rows, columns=list(Recommendation.__dataclass_fields__))
 
-    def _ask(self, work: Callable[[Connection], T]) -> T:
+    def _ask(self, work: Callable[[Connection], T], name: str | None = None) -> T:
+        """What `work` returns; with a name, the connection is shown as a stage of that name."""
         held = self._connection
         try:
-            return self._asked(work)
+            return self._asked(work, name)
         except errors.ConnectionFailed:
             if held is None:
                 raise
         # The connection was an old one: the server may be back, or have ended idle sessions.
-        return self._asked(work)
+        return self._asked(work, name)
 
-    def _asked(self, work: Callable[[Connection], T]) -> T:
+    def _asked(self, work: Callable[[Connection], T], name: str | None) -> T:
         with errors_wrapped():
             connection = self._connection
             if connection is None or connection.closed:
@@ -389,4 +401,9 @@ class Recommender:
                 pgvector.prepare(connection)
                 pgvector.in_snapshot(connection, lambda: schema.require_current(connection))
                 self._connection = connection
-            return pgvector.in_snapshot(connection, lambda: work(connection))
+
+            def named() -> T:
+                with nullcontext() if name is None else showing(connection, name):
+                    return work(connection)
+
+            return pgvector.in_snapshot(connection, named)

@@ -71,17 +71,26 @@ class Stale:
 
 
 @dataclass(frozen=True)
+class StaleLists(Stale):
+    """Precomputed lists, how many of them may be wrong by now or are nobody's any more, and how
+    many active users have none yet."""
+
+    missing: int
+
+
+@dataclass(frozen=True)
 class Stats:
     """What `tterec stats` shows. What could not be found out is None, and `unseen` says why."""
 
     live: Active | None
     replica: bool
     track_functions: str
+    to_track: str | None
     functions: list[FunctionCalls] | None
     recall: RecallDrift | None
     users: Stale | None
     books: Stale | None
-    lists: Stale | None
+    lists: StaleLists | None
     indexes: list[IndexUse] | None
     dead_tuples: list[DeadTuples] | None
     queue: Queue | None
@@ -126,6 +135,7 @@ def _stats(connection: Connection, progress: ProgressCallback) -> Stats:
         live=live,
         replica=replica,
         track_functions=tracked,
+        to_track=counters.to_track(connection) if tracked == "none" else None,
         functions=seen("functions", lambda: counters.function_calls(connection)),
         recall=None
         if model is None
@@ -156,9 +166,8 @@ def _stale(connection: Connection, name: str, generation: int) -> Stale:
     return Stale(differences.count(connection, name), stale)
 
 
-def _lists(connection: Connection, generation: int) -> Stale | None:
-    """Precomputed lists, and how many the next `tterec precompute` would make; None: there are
-    none."""
+def _lists(connection: Connection, generation: int) -> StaleLists | None:
+    """None: there are none."""
     total = user_lists.count(connection, generation)
     if not total:
         return None
@@ -166,7 +175,9 @@ def _lists(connection: Connection, generation: int) -> Stale | None:
         connection, generation, user_lists.last_change(connection, generation)
     )
     again = user_lists.touched(connection, generation, changes)
-    return Stale(total, len(again.union(user_lists.outdated(connection, generation).to_make)))
+    out = user_lists.outdated(connection, generation)
+    stale = again.union(out.to_make, out.to_drop).difference(out.without)
+    return StaleLists(total, len(stale), len(out.without))
 
 
 def _recall(

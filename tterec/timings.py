@@ -26,14 +26,18 @@ class Timings:
 
     def __init__(self, progress: ProgressCallback) -> None:
         self._progress = progress
-        self.seconds: dict[str, float] = {}
-        """By stage, in the order in which they ended; of one that came again, the sum."""
+        self._seconds: dict[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:
         if progress.seconds is not None:
-            before = self.seconds.get(progress.stage, 0.0)
-            self.seconds[progress.stage] = round(before + progress.seconds, 3)
+            before = self._seconds.get(progress.stage, 0.0)
+            self._seconds[progress.stage] = before + progress.seconds
         self._progress(progress)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, in the order in which they first ended; of one that came again, the sum."""
+        return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
 
     def __str__(self) -> str:
         return ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in self.seconds.items())

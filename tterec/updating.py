@@ -176,6 +176,13 @@ class Generation:
         user_lists.drop(connection, [self.number], ids)
         return self._sifted(connection, self.live.user, ids, partial(self._users, connection))
 
+    def forget_interactions(
+        self, connection: Connection, items: Sequence[int] | None = None
+    ) -> None:
+        """Let nothing be validated by what was deleted, of these items or at all; in this
+        transaction."""
+        user_updates.forget_interactions(connection, self.live, items)
+
     def _users(self, connection: Connection, ids: Sequence[int]) -> Counts:
         table, absent = item_updates.read(connection, "users", self.live, ids)
         new = 0
@@ -267,6 +274,8 @@ def _bring_up_to_date(
     with stage(connection, "update users", progress):
         users = sum(batches("users", changed, generation.refresh_users), Counts())
     with stage(connection, "forget users", progress):
+        with batch(connection, number):
+            generation.forget_interactions(connection)
         for shop in shops.other_shops(connection, generation.live):
             if shop.user is None:
                 names = ", ".join(map(str, shop.generations))

@@ -9,7 +9,6 @@ the same id, the second reads what the first could not have seen yet.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tterec import errors
@@ -19,12 +18,15 @@ from tterec.records import Progress, ProgressCallback, ignore
 from tterec.store import base_tables, change_queue, locks, notices, registry
 from tterec.store.batches import Superseded, batch
 from tterec.store.item_updates import Counts
+from tterec.store.stages import stage
+from tterec.timings import Timings
 from tterec.updating import Generation, follow, raise_refused
 
 BATCH = 100
 """Rows of the queue that are taken at once: others wait for no more than these."""
 POLL_SECONDS = 5.0
 """How often the queue is looked at when nothing wakes the worker: ratings do not."""
+_QUEUE = "queue"
 _LONGEST_WAIT = 30.0
 _REST = 10
 """Where changes are not noted, a worker rests this many times as long as a comparison took."""
@@ -71,13 +73,16 @@ def work(
     """
     database = database.of("worker")
     done, wait = Worked(), 1.0
-    say = _sayer(progress)
+
+    def say(text: str) -> None:
+        progress(Progress("worker", message=text))
+
     while True:
         start = time.monotonic()
         try:
             with database.connect(autocommit=True, patient=True) as connection:
                 schema.require_current(connection)
-                worker = _Worker(connection, done, say)
+                worker = _Worker(connection, done, progress)
                 if once:
                     worker.catch_up()
                     raise_refused(worker.refused)
@@ -94,15 +99,11 @@ def work(
             wait = min(2 * wait, _LONGEST_WAIT)
 
 
-def _sayer(progress: ProgressCallback) -> Callable[[str], None]:
-    return lambda text: progress(Progress("worker", message=text))
-
-
 class _Worker:
     """One connection's work."""
 
-    def __init__(self, connection: Connection, done: Worked, say: Callable[[str], None]) -> None:
-        self._connection, self._done, self._say = connection, done, say
+    def __init__(self, connection: Connection, done: Worked, progress: ProgressCallback) -> None:
+        self._connection, self._done, self._progress = connection, done, progress
         self._generation: Generation | None = None
         self._stale = False  # the sources may return other columns now
         self._noted = True
@@ -128,6 +129,9 @@ class _Worker:
             rest = poll if self._noted else max(poll, _REST * self._compared)
             notices.wait(self._connection, rest)
 
+    def _say(self, text: str) -> None:
+        self._progress(Progress("worker", message=text))
+
     def catch_up(self) -> None:
         """Do what is queued, and compare everything where changes are not noted."""
         self.refused.clear()
@@ -136,17 +140,34 @@ class _Worker:
             self._follow_everything()
 
     def _empty(self) -> None:
-        """Do what is queued, until nothing is that this worker may take."""
+        """Do what is queued, until nothing is that this worker may take.
+
+        Tells how far it is where that is more than a batch, and what the stages took together.
+        """
+        timings = Timings(ignore)
+        done = total = 0
         while True:
             generation = self._current()
             if self._follow_everything(if_asked=True):
                 continue
             if generation.live.default:
-                if not self._batch(generation):
-                    return
+                taken = self._batch(generation, timings)
+                if taken is None:
+                    continue
+                if not taken:
+                    break
+                done += taken
+                if taken == BATCH and not total:
+                    total = done + change_queue.size(self._connection)
+                if total > BATCH:
+                    self._progress(Progress(_QUEUE, done, max(total, done)))
             # The ids that the triggers of tterec's own tables note need not be this shop's.
             elif not (change_queue.names_any(self._connection) and self._follow_everything()):
-                return
+                break
+        for name, seconds in timings.seconds.items():
+            self._progress(Progress(name, seconds=seconds))
+        if total > BATCH:
+            self._progress(Progress(_QUEUE, done, done))
 
     def _current(self) -> Generation:
         """The live generation. Where it is new, its sources are watched from now on."""
@@ -171,32 +192,38 @@ class _Worker:
             )
         self._noted = not watched.unnoted
 
-    def _batch(self, generation: Generation) -> bool:
-        """Do one batch of the queue; whether there was any."""
+    def _batch(self, generation: Generation, timings: Timings) -> int | None:
+        """Do one batch of the queue; how many rows it was, None where it has to be done again."""
+        connection = self._connection
         try:
-            with batch(self._connection, generation.number) as transaction:
-                taken = change_queue.take(self._connection, BATCH)
+            with batch(connection, generation.number) as transaction:
+                taken = change_queue.take(connection, BATCH)
                 if not taken.change_ids:
-                    return False
+                    return 0
                 touched = sorted(taken.items | taken.rated)
-                locks.await_rows(self._connection, "items", touched)
+                locks.await_rows(connection, "items", touched)
                 if taken.items:
-                    transaction.items(sorted(taken.items))
-                    generation.refresh_items(self._connection, sorted(taken.items))
+                    with stage(connection, "update items", timings):
+                        transaction.items(sorted(taken.items))
+                        generation.refresh_items(connection, sorted(taken.items))
                 if touched:
-                    generation.recount(self._connection, touched)
+                    with stage(connection, "count popularity", timings):
+                        generation.recount(connection, touched)
                 if taken.users:
-                    generation.refresh_users(self._connection, sorted(taken.users))
-                change_queue.remove(self._connection, taken.change_ids)
+                    with stage(connection, "update users", timings):
+                        generation.refresh_users(connection, sorted(taken.users))
+                if taken.rated:
+                    generation.forget_interactions(connection, sorted(taken.rated))
+                change_queue.remove(connection, taken.change_ids)
         except Superseded:
-            return True
+            return None
         self._done.items += len(taken.items)
         self._done.users += len(taken.users)
         for row, why in generation.refused.items():
             self._say(f"{row} cannot be embedded and stays as it was: {why}")
         self.refused |= generation.refused
         generation.refused.clear()
-        return True
+        return len(taken.change_ids)
 
     def _follow_everything(self, *, if_asked: bool = False) -> bool:
         """Update everything, unless another process does, or with `if_asked` nobody asks for it;
@@ -207,7 +234,7 @@ class _Worker:
         try:
             if if_asked and not change_queue.wants_everything(self._connection):
                 return False
-            done = follow(self._connection, before=self._generation)
+            done = follow(self._connection, self._progress, before=self._generation)
             if (done.items, done.users) != (Counts(), Counts()):
                 said = str(done)
         except errors.RowsRefused as error:

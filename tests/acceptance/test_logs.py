@@ -89,6 +89,28 @@ def test_a_training_is_a_line_an_event(shop: Database) -> None:
     assert "build index: " in table
 
 
+def test_lists_indexes_and_the_worker_log_their_stages(shop: Database, tmp_path: Path) -> None:
+    url = {"TTEREC_DATABASE_URL": shop.url, "TTEREC_LOG_FORMAT": "json"}
+    assert tterec("train", "--dim", "8", "--epochs", "1", **url).returncode == 0
+    for arguments, expected in (
+        (["worker", "--once"], ["compare items", "update items", "count popularity"]),
+        (["recommend", "--all", "-o", str(tmp_path / "lists.csv")], ["read vectors", "make lists"]),
+        (["bench-index", "--index", "pgvector", "--users", "3"], ["read vectors", "draw users"]),
+    ):
+        done = tterec(*arguments, **url)
+        assert done.returncode == 0, done.stderr
+        found = objects(done.stderr)
+        stages = [one for one in found if one["event"] == "stage"]
+        assert [one["stage"] for one in stages][: len(expected)] == expected
+        assert all(one["seconds"] >= 0 for one in stages)
+        assert found[-1]["event"] == "done"
+        steps = [
+            one for one in found if one["event"] == "progress" and one["stage"] == "make lists"
+        ]
+        if "--all" in arguments:
+            assert steps[-1]["done"] == steps[-1]["total"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [

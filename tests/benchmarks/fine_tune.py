@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.benchmarks.quality_sets import REAL, SETS, Parts, select
+from tests.benchmarks.targets import Targets
 from tterec import fitting, towers
 from tterec.config import TrainingConfig
 from tterec.evaluation import ndcg_at_k
@@ -32,6 +33,7 @@ from tterec.towers import fine_tuning
 from tterec.towers.pairs import pair_digests
 
 K = 20
+TARGET = 0.5
 SHARE, COMERS = 0.1, 0.03
 
 
@@ -94,8 +96,10 @@ def measured(
     return alone, ranked, second
 
 
-def compare(change: Change, config: TrainingConfig, settings: list[tuple[float, float]]) -> None:
-    """Print the figures of all ways."""
+def compare(
+    change: Change, config: TrainingConfig, settings: list[tuple[float, float]]
+) -> list[float]:
+    """Print the figures of all ways. Returns their CPU times over training's."""
     interactions, users, items = change.now
     started = time.process_time()
     old = towers.train(*change.old, config)
@@ -128,6 +132,7 @@ def compare(change: Change, config: TrainingConfig, settings: list[tuple[float, 
             f"  {name} over training from scratch: NDCG@20 {found[0] / alone:.3f}, with the second "
             f"stage {found[1] / both:.3f}; time {fitted / seconds:.2f}, {found[2] / total:.2f}"
         )
+    return [fitted / seconds for *_, fitted in ways]
 
 
 def main() -> None:
@@ -142,6 +147,7 @@ def main() -> None:
     settings = list(
         product(map(float, options.replay.split(",")), map(float, options.pace.split(",")))
     )
+    targets = Targets()
     for name, seed in product(options.sets.split(","), range(options.seeds)):
         if name in REAL and options.data is None:
             parser.error(
@@ -153,7 +159,9 @@ def main() -> None:
             f"{np.count_nonzero(change.new):,} new, {len(change.judged):,} to judge by",
             flush=True,
         )
-        compare(change, TrainingConfig(threads=1, seed=seed), settings)
+        for share in compare(change, TrainingConfig(threads=1, seed=seed), settings):
+            targets.at_most(f"CPU time over training's, {name}", share, TARGET)
+    targets.end()
 
 
 if __name__ == "__main__":

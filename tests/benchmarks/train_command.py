@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.benchmarks import load as loading
 from tests.benchmarks.own_server import own_server
+from tests.benchmarks.targets import Targets
 from tterec import pipeline
 from tterec.database.connection import Database
 
@@ -59,8 +60,10 @@ def main() -> None:
         pipeline.upgrade(database)
         pipeline.load(database, **loading.found(folder))
         seconds, megabytes = train(database, arguments.options)
-    print(f"{seconds:.0f} s; wanted: at most {MOST_SECONDS}")
-    print(f"{megabytes:.0f} MB at the peak; wanted: at most {MOST_MEGABYTES}")
+    targets = Targets()
+    targets.at_most("tterec train", seconds, MOST_SECONDS, "s")
+    targets.at_most("its memory at the peak", megabytes, MOST_MEGABYTES, "MB")
+    targets.end()
 
 
 if __name__ == "__main__":

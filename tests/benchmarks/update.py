@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.own_server import own_server
+from tests.benchmarks.targets import Targets
 from tterec import pipeline, updating
 from tterec.bookshop import open_bookshop
 from tterec.config import TrainingConfig
@@ -160,8 +161,7 @@ def main() -> None:
         waited = np.array(arrivals(database, given.arrivals, given.books))
         print(
             f"{len(waited)} new books, from commit to a list: p50 {np.median(waited):.3f} s, "
-            f"p99 {np.quantile(waited, 0.99):.3f} s, most {waited.max():.3f} s; "
-            f"wanted: p99 under {MOST_SECONDS} s",
+            f"p99 {np.quantile(waited, 0.99):.3f} s, most {waited.max():.3f} s",
             flush=True,
         )
         whole = publish(database)
@@ -169,6 +169,9 @@ def main() -> None:
         for share in SHARES:
             seconds = update(database, share)
             print(f"      {seconds / whole:.2f} of a full publish", flush=True)
+    targets = Targets()
+    targets.at_most("p99 of a new book", float(np.quantile(waited, 0.99)), MOST_SECONDS, "s")
+    targets.end()
 
 
 if __name__ == "__main__":

@@ -125,11 +125,23 @@ def test_a_list_is_stale_where_its_user_has_rated_since(database: Database) -> N
     made = precomputing.precompute(database, top=20).made
     found = stats(database).lists
     assert found is not None
-    assert (found.total, found.stale) == (made, 0)
+    assert (found.total, found.stale, found.missing) == (made, 0, 0)
     run(database, "INSERT INTO tterec.ratings (user_id, book_id, rating) VALUES (1, 1499, 9)")
     found = stats(database).lists
     assert found is not None
-    assert (found.total, found.stale) == (made, 1)
+    assert (found.total, found.stale, found.missing) == (made, 1, 0)
+    run(
+        database,
+        "INSERT INTO tterec.users (user_id) VALUES (77001)",
+        "INSERT INTO tterec.ratings (user_id, book_id, rating) VALUES (77001, 1499, 9)",
+    )
+    found = stats(database).lists
+    assert found is not None
+    assert (found.total, found.stale, found.missing) == (made, 1, 1)
+    table = command(url=database.url).stdout
+    assert f"stale lists: 1 of {made} (" in table
+    assert "%), 1 user without; run: tterec precompute" in table
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_recall_drifts_where_the_index_finds_less_than_it_did(database: Database) -> None:
@@ -282,12 +294,13 @@ def test_the_command_writes_a_table_or_json(shop: Database) -> None:
     table = command(url=shop.url)
     assert (table.returncode, table.stderr) == (0, "")
     assert (
-        "recall@100 of the index: 1.0000 now, on 50 users; 1.0000 at the promotion" in table.stdout
+        "recall@100 of the index: 1.0000 on 50 users now, 1.0000 at promotion (+0.0000)"
+        in table.stdout
     )
     assert "stale books: 1 of 61 (1.6%); run: tterec update" in table.stdout
     assert "; no worker listens" in table.stdout
     assert "item_vectors_1_embedding_idx" in table.stdout
-    assert "ALTER DATABASE" in table.stdout
+    assert 'ALTER DATABASE "test_' in table.stdout
     found = json.loads(command("--format", "json", url=shop.url).stdout)
     assert found["books"] == {"total": 61, "stale": 1, "share": round(1 / 61, 6)}
     assert found["queue"]["rows"] == 2

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.test_surfaces import assert_same, by_sql
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, stored
-from tterec import Recommender, clustering, errors, pipeline, updating
+from tterec import Recommender, clustering, errors, pipeline, updating, working
 from tterec.database.connection import Connection, Database
 from tterec.records import Progress
 from tterec.store import (
@@ -657,3 +657,27 @@ def test_prune_clears_what_a_generation_knew(shop: Database) -> None:
         assert one(shop, f"SELECT min(generation) FROM tterec.{table}") == 2
     with shop.connect() as connection:
         assert generations.rollback(connection) == 2
+
+
+@pytest.mark.parametrize("by_worker", [True, False])
+def test_a_deleted_rating_of_a_user_who_stays_validates_no_more(
+    shop: Database, by_worker: bool
+) -> None:
+    pipeline.train(shop, CONFIG)
+    updating.update(shop)
+    with shop.connect() as connection:
+        user, item = connection.execute(
+            "SELECT user_id, book_id FROM tterec.ratings ORDER BY 1, 2 LIMIT 1"
+        ).fetchone() or (0, 0)
+    kept = f"INSERT INTO tterec.held_out SELECT n, {user}, book_id FROM tterec.ratings,"
+    kept += f" generate_series(1, 2) n WHERE user_id = {user} ON CONFLICT DO NOTHING"
+    run(shop, kept)
+    query = f"SELECT count(*) FROM tterec.held_out WHERE user_id = {user}"
+    before = one(shop, query)
+    run(shop, f"DELETE FROM tterec.ratings WHERE (user_id, book_id) = ({user}, {item})")
+    if by_worker:
+        working.work(shop, once=True)
+    else:
+        updating.update(shop)
+    assert one(shop, query) == before - 2
+    assert one(shop, f"{query} AND item_id = {item}") == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,8 +13,18 @@ import pytest
 from tests.integration.test_surfaces import plant_shop
 from tests.integration.test_train import CONFIG, SHOP
 from tests.integration.test_update import NEW_BOOK, run
-from tterec import Recommender, clustering, evaluating, fine_tuning, pipeline, updating
-from tterec.database.connection import Database
+from tterec import (
+    Recommender,
+    benching,
+    bulk_lists,
+    clustering,
+    evaluating,
+    fine_tuning,
+    pipeline,
+    updating,
+    working,
+)
+from tterec.database.connection import Connection, Database
 from tterec.judging import Protocol
 from tterec.records import Progress, ProgressCallback
 
@@ -95,6 +106,76 @@ def test_training_and_what_follows_show_their_stages(database: Database) -> None
     )
     assert "tterec update --fine-tune: train towers" in names
     assert {"read sources", "train towers"} <= set(stages)
+
+
+def test_the_worker_shows_its_stages_and_how_far_it_is(database: Database) -> None:
+    run(database, SHOP)
+    pipeline.train(database, CONFIG)
+    asked, stages = watched(database, lambda look: working.work(database, once=True, progress=look))
+    assert "tterec worker: compare items" in asked  # a promotion asks for an update of everything
+    assert stages[-1] == "forget users"
+
+    run(database, NEW_BOOK + "; UPDATE tterec.users SET age = age + 1; DELETE FROM tterec.ratings")
+    steps: list[Progress] = []
+    shown: list[str] = []
+    with psycopg.connect(database.url, autocommit=True) as dba:
+        embed = updating.Generation.refresh_users
+
+        def look(generation: updating.Generation, *arguments: Any) -> Any:
+            shown.extend(
+                name
+                for (name,) in dba.execute(
+                    "SELECT application_name FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name LIKE 'tterec%'"
+                )
+            )
+            return embed(generation, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(updating.Generation, "refresh_users", look)
+            working.work(database, once=True, progress=steps.append)
+    assert set(shown) == {"tterec worker: update users"}
+    ended = {step.stage: step.seconds for step in steps if step.seconds is not None}
+    assert [*ended] == ["update items", "count popularity", "update users"]
+    assert all(seconds > 0 for seconds in ended.values())
+    queue = [(step.done, step.total) for step in steps if step.stage == "queue"]
+    assert len(queue) > 2
+    assert queue == sorted(queue)
+    assert queue[-1][0] == queue[-1][1]
+
+
+def test_lists_for_everybody_and_the_comparison_of_indexes_show_theirs(database: Database) -> None:
+    plant_shop(database, normalised=True, users=9, ranker=True)
+    asking = database.of("recommend")
+    with Recommender(asking) as recommender:
+        names, stages = watched(
+            database, lambda look: list(recommender.recommend_many(progress=look))
+        )
+        assert "tterec recommend" in names  # between two batches
+        assert stages == ["read vectors", "make lists"]
+        at_work: list[str | None] = []
+        embed = bulk_lists.Bulk.recommend
+
+        def look(bulk: bulk_lists.Bulk, connection: Connection, *arguments: Any) -> Any:
+            at_work.append(connection.info.parameter_status("application_name"))
+            return embed(bulk, connection, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bulk_lists.Bulk, "recommend", look)
+            list(recommender.recommend_many())
+        assert at_work == ["tterec recommend: make lists"]
+
+    names, stages = watched(
+        database, lambda look: benching.bench_index(database, ["pgvector"], progress=look)
+    )
+    assert stages == [
+        "read vectors",
+        "draw users",
+        "exact lists",
+        "build pgvector",
+        "measure pgvector",
+    ]
+    assert {f"tterec bench-index: {one}" for one in stages} <= set(names)
 
 
 def test_a_load_shows_its_stages(database: Database, tmp_path: Path) -> None:

@@ -31,33 +31,36 @@ def write(
     `options` are its parameters, by name. With `resume` a file that an earlier run with the same
     ones left unfinished is gone on with. Raises InvalidArgument where it cannot be.
     """
-    with progress_on_stderr() as progress:
-        if output is None or (output.exists() and not output.is_file()):
-            if resume:
-                raise InvalidArgument(
-                    "--resume goes on with a file that an earlier run left unfinished; name it "
-                    "with -o FILE"
-                )
-            with lists.output(output) as out:
-                found = recommender.recommend_many(users, **options, progress=progress)
-                lists.write_csv(out, lists.MANY, [])
-                lists.write_many(out, found)
-            return
-        from tterec.cli import list_file
-
-        run = _described(recommender, users, options)
-        with list_file.opened(output, run, resume=resume) as (out, done):
-            everybody = recommender.everybody() if users is None else users
-            left = []
-            for user in everybody:
-                if done[str(user)]:
-                    done[str(user)] -= 1
-                else:
-                    left.append(user)
-            found = recommender.recommend_many(
-                left, **options, progress=_beyond(progress, len(everybody) - len(left))
+    if output is None or (output.exists() and not output.is_file()):
+        if resume:
+            raise InvalidArgument(
+                "--resume goes on with a file that an earlier run left unfinished; name it "
+                "with -o FILE"
             )
+        with progress_on_stderr() as progress, lists.output(output) as out:
+            found = recommender.recommend_many(users, **options, progress=progress)
+            lists.write_csv(out, lists.MANY, [])
             lists.write_many(out, found)
+        return
+    from tterec.cli import list_file
+
+    run = _described(recommender, users, options)
+    # What becomes of the file is said when the bars are gone.
+    with (
+        list_file.opened(output, run, resume=resume) as (out, done),
+        progress_on_stderr() as progress,
+    ):
+        everybody = recommender.everybody() if users is None else users
+        left = []
+        for user in everybody:
+            if done[str(user)]:
+                done[str(user)] -= 1
+            else:
+                left.append(user)
+        found = recommender.recommend_many(
+            left, **options, progress=_beyond(progress, len(everybody) - len(left))
+        )
+        lists.write_many(out, found)
 
 
 def _beyond(progress: ProgressCallback, done: int) -> ProgressCallback:

@@ -13,7 +13,7 @@ from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 
 if TYPE_CHECKING:
-    from tterec.stats import Stale, Stats
+    from tterec.stats import RecallDrift, Stale, StaleLists, Stats
 
 
 @click.command("stats")
@@ -74,22 +74,12 @@ def _lines(found: Stats) -> Iterator[str]:
             + ("; this is a replica" if found.replica else "")
         )
     if found.recall is not None:
-        recall = found.recall
-        then = "not measured" if recall.then is None else f"{recall.then:.4f}"
-        drift = "" if recall.then is None else f", drift {recall.now - recall.then:+.4f}"
-        yield (
-            f"recall@{recall.k} of the index: {recall.now:.4f} now, on {recall.users} users; "
-            f"{then} at the promotion{drift}"
-        )
+        yield _recall(found.recall)
     for name, stale in (("users", found.users), ("books", found.books)):
         if stale is not None:
             yield _stale(name, stale)
     if found.lists is not None:
-        mend = "; run: tterec precompute" if found.lists.stale else ""
-        yield (
-            f"precomputed lists: {found.lists.total:,}; to be made: {found.lists.stale:,} "
-            f"({found.lists.share:.1%}){mend}"
-        )
+        yield _lists(found.lists)
     if found.queue is not None:
         yield _queue(found)
     last = found.last_update
@@ -100,11 +90,23 @@ def _lines(found: Stats) -> Iterator[str]:
     yield from _tables(found)
     for name, reason in found.unseen.items():
         yield f"{name.replace('_', ' ')}: not seen: {reason}"
-    if found.track_functions == "none":
-        yield f"  count calls from now on: {TRACK}"
+    if found.to_track is not None:
+        yield "  to count calls in sessions that begin later, a superuser runs in psql:"
+        yield f"  {found.to_track}"
 
 
-TRACK = "psql: ALTER DATABASE name SET track_functions = 'pl' (a superuser may; new sessions count)"
+def _recall(recall: RecallDrift) -> str:
+    line = f"recall@{recall.k} of the index: {recall.now:.4f} on {recall.users} users now, "
+    if recall.then is None:
+        return f"{line}not measured at promotion"
+    return f"{line}{recall.then:.4f} at promotion ({recall.now - recall.then:+.4f})"
+
+
+def _lists(lists: StaleLists) -> str:
+    line = f"stale lists: {lists.stale:,} of {lists.total:,} ({lists.share:.1%})"
+    if lists.missing:
+        line += f", {lists.missing:,} user{'s' * (lists.missing != 1)} without"
+    return line + ("; run: tterec precompute" if lists.stale or lists.missing else "")
 
 
 def _stale(name: str, stale: Stale) -> str:

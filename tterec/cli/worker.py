@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from tterec.cli import logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
+from tterec.cli.stopping import stops
 
 
 @click.command("worker")
@@ -36,10 +40,16 @@ def command(*, once: bool, poll: float, database_url: str | None) -> None:
     from tterec.database.connection import Database
 
     database = Database.resolve(database_url)
-    try:
+    with stops("what is not finished stays queued") if once else _ending():
         with progress_on_stderr() as progress:
             done = working.work(database, once=once, poll=poll, progress=progress)
+        click.echo(f"Done: {done}")
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """To be stopped is how a worker ends that has no other end."""
+    try:
+        yield
     except KeyboardInterrupt:
         logs.say("Stopped.")
-        return
-    click.echo(f"Done: {done}")

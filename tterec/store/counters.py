@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from psycopg import errors as pg
+from psycopg import sql
 
 from tterec.database.connection import Connection
 from tterec.store.vector_tables import TABLES
@@ -68,6 +69,14 @@ def tracked(connection: Connection) -> str:
     row = connection.execute("SHOW track_functions").fetchone()
     assert row is not None
     return str(row[0])
+
+
+def to_track(connection: Connection) -> str:
+    """What a superuser sends to have calls counted, in sessions that begin later."""
+    name = sql.Identifier(connection.info.dbname)
+    return (
+        sql.SQL("ALTER DATABASE {} SET track_functions = 'pl';").format(name).as_string(connection)
+    )
 
 
 def function_calls(connection: Connection) -> list[FunctionCalls]:

@@ -36,9 +36,11 @@ class UserList:
 
 @dataclass(frozen=True)
 class Outdated:
-    """Users, ascending: whose list has to be made, and who has one and is no user any more."""
+    """Users, ascending: whose list has to be made, those of them who have none yet, and who has one
+    and is no user any more."""
 
     to_make: list[int]
+    without: list[int]
     to_drop: list[int]
 
 
@@ -115,6 +117,7 @@ def outdated(connection: Connection, generation: int) -> Outdated:
     ).fetchall()
     return Outdated(
         [int(active) for active, _ in rows if active is not None],
+        [int(active) for active, kept in rows if kept is None],
         [int(kept) for active, kept in rows if active is None],
     )
 

@@ -60,12 +60,38 @@ def forget(connection: Connection, live: LiveSources, ids: Sequence[int]) -> int
     Each generation that learned from them counts them. Those of other queries may mean somebody
     else by the same number: they are left, and so are the keys of text ids; see `shops`.
     """
-    mine = [
+    return forget_in(connection, _of_the_same_shop(connection, live), live.user, ids)
+
+
+def _of_the_same_shop(connection: Connection, live: LiveSources) -> list[int]:
+    return [
         one
         for one in vector_tables.generations_with_tables(connection)
         if one == registry.live(connection) or registry.queries(connection, one) == live.queries
     ]
-    return forget_in(connection, mine, live.user, ids)
+
+
+def forget_interactions(
+    connection: Connection, live: LiveSources, items: Sequence[int] | None = None
+) -> None:
+    """Remove what generations were validated by and the live source no longer returns: all of it,
+    or that with these items. Generations of other queries keep theirs."""
+    generations = _of_the_same_shop(connection, live)
+    pairs = connection.execute(
+        "SELECT h.user_id, h.item_id FROM tterec.held_out h WHERE h.generation = ANY (%(mine)s)"
+        " AND (%(items)s::bigint[] IS NULL OR h.item_id = ANY (%(items)s))"
+        " AND NOT EXISTS (SELECT FROM tterec.interactions i"
+        "  WHERE i.user_id = h.user_id AND i.item_id = h.item_id)",
+        {"mine": generations, "items": None if items is None else list(items)},
+    ).fetchall()
+    if pairs:
+        # As prune does: first the registry's rows.
+        connection.execute("SELECT FROM tterec.models ORDER BY generation FOR NO KEY UPDATE")
+        connection.execute(
+            "DELETE FROM tterec.held_out WHERE generation = ANY (%s) AND (user_id, item_id) IN"
+            " (SELECT * FROM unnest(%s::bigint[], %s::bigint[]))",
+            (generations, [user for user, _ in pairs], [item for _, item in pairs]),
+        )
 
 
 def forget_in(
