@@ -89,7 +89,8 @@ def work(
                 raise
             if time.monotonic() - start > _LONGEST_WAIT:
                 wait = 1.0
-            say(f"{str(error).removesuffix('; try again')}; trying again in {wait:.0f} s")
+            what = str(error).removesuffix("; try again").removesuffix(" and try again")
+            say(f"{what}; trying again in {wait:.0f} s")
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 

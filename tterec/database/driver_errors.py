@@ -53,7 +53,8 @@ def translated(error: psycopg.Error) -> errors.TterecError:  # noqa: PLR0911 (a 
         case pg.ReadOnlySqlTransaction():
             return errors.DatabaseError(f"{text}; connect to the primary, not to a replica")
         case pg.DiskFull():
-            return errors.DatabaseError(f"{text}; free disk space on the server and try again")
+            what = text.split(" HINT:")[0]  # it says the same, without the server
+            return errors.DatabaseError(f"{what}; free disk space on the server and try again")
         case pg.QueryCanceled() if "user request" in text:
             return errors.DatabaseError(f"{text}: somebody has cancelled it; try again")
         case pg.QueryCanceled():
