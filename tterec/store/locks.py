@@ -20,6 +20,7 @@ _TRAINING = 0x7474_7261_696E  # "ttrain"
 _TUNING = 0x7474_7475_6E65  # "tttune"
 _PROMOTION = 0x7474_7072_6F6D  # "ttprom"
 _UPDATE = 0x7474_7570_6461  # "ttupda"
+_LOAD = 0x7474_6C6F_6164  # "ttload"
 _PRECOMPUTE = 0x7474_7072_6563  # "ttprec"
 _LISTS = 0x7474_6C69_7374  # "ttlist"
 _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
@@ -84,6 +85,16 @@ def try_update(connection: Connection) -> bool:
 def release_update(connection: Connection) -> None:
     """Let others update."""
     connection.execute("SELECT pg_advisory_unlock(%s)", (_UPDATE,))
+
+
+def hold_load(connection: Connection) -> None:
+    """Be the one process that loads files, until this transaction ends. Raises Busy."""
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOAD,)).fetchone()
+    if row != (True,):
+        raise errors.Busy(
+            "another `tterec load` is running on this database; wait until it is done, and try "
+            "again"
+        )
 
 
 def hold_precompute(connection: Connection) -> None:
