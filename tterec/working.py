@@ -139,6 +139,7 @@ class _Worker:
     def _empty(self) -> None:
         """Do what is queued, until nothing is that this worker may take."""
         while True:
+            schema.require_current(self._connection)  # a long queue may outlive an upgrade
             generation = self._current()
             if self._follow_everything(if_asked=True):
                 continue

@@ -140,6 +140,18 @@ def test_of_two_loads_one_is_told_so_at_once(shop: Shop) -> None:
         assert LOAD.done(shop, connection) == []
 
 
+def test_an_upgrade_leaves_a_training_to_end_and_says_which(shop: Shop) -> None:
+    with held(shop, BUILT, *TRAIN.arguments(shop)) as training:
+        refused(run(shop, "db", "upgrade"), "a training runs on this database", "pg_stat_activity")
+        assert training.ended is None
+    assert training.wait() == 0
+    applying = waiting("", "LOCK TABLE tterec.schema_state IN SHARE MODE")
+    with held(shop, applying, "db", "upgrade") as upgrade:
+        other = run(shop, "db", "upgrade")
+        refused(run(shop, *TRAIN.arguments(shop)), "`tterec db upgrade` is running", "wait until")
+    assert (upgrade.wait(), other.wait()) == (0, 0)
+
+
 @pytest.mark.parametrize("instant", TRAIN.instants[::2], ids=lambda one: one.name)
 def test_a_prune_leaves_what_a_training_builds(shop: Shop, instant: Instant) -> None:
     before = live(shop)
