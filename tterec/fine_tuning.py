@@ -46,8 +46,8 @@ def fine_tune(
     """
     database, progress = database.of("update --fine-tune"), Timings(progress)
     with database.connect(autocommit=True, patient=True) as guard:  # holds the locks
-        schema.require_current(guard)
         locks.hold_training(guard)
+        schema.require_current(guard)  # an upgrade waits for who trains, or keeps it out
         publishing.check_connections(database)
         live = registry.live(guard)
         if live is None:

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 
 def upgrade(database: Database) -> None:
-    """Bring the schema, the source views and the SQL functions to this version, or nothing."""
-    with schema.upgrading(database.of("db upgrade")) as connection:
+    """Bring the schema, the source views and the SQL functions to this version, or nothing.
+
+    Raises Busy while a process trains: it would publish what the old version makes.
+    """
+    with schema.upgrading(database.of("db upgrade"), locks.hold_off_training) as connection:
         sources.install(connection)
         functions.apply(connection)
         live_views.install(connection)
@@ -87,8 +90,8 @@ def train(
         fitting.together() as group,
         database.connect(autocommit=True, patient=True) as guard,  # holds the locks
     ):
-        schema.require_current(guard)
         locks.hold_training(guard)
+        schema.require_current(guard)  # an upgrade waits for who trains, or keeps it out
         publishing.check_connections(database)
         queries = sources.chosen(guard, query_files or {})
         columns = reading.described(guard, queries)

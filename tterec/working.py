@@ -94,7 +94,8 @@ def work(
                 raise
             if time.monotonic() - start > _LONGEST_WAIT:
                 wait = 1.0
-            say(f"{str(error).removesuffix('; try again')}; trying again in {wait:.0f} s")
+            what = str(error).removesuffix("; try again").removesuffix(" and try again")
+            say(f"{what}; trying again in {wait:.0f} s")
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -147,6 +148,7 @@ class _Worker:
         timings = Timings(ignore)
         done = total = 0
         while True:
+            schema.require_current(self._connection)  # a long queue may outlive an upgrade
             generation = self._current()
             if self._follow_everything(if_asked=True):
                 continue

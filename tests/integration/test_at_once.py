@@ -128,18 +128,28 @@ def test_of_two_precomputes_one_is_told_so_at_once(shop: Shop) -> None:
         assert precompute.done(shop, connection) == []
 
 
-def test_of_two_loads_the_second_waits_for_the_first(shop: Shop) -> None:
+def test_of_two_loads_one_is_told_so_at_once(shop: Shop) -> None:
     LOAD.prepare(shop)
     arguments = LOAD.arguments(shop)
     with held(shop, LOAD.instants[1], *arguments) as first:
-        second = run(shop, *arguments)
-        time.sleep(1)
-        assert second.ended is None
+        refused(run(shop, *arguments), "another `tterec load` is running", "wait until it is done")
         with shop.database.connect() as connection:
             assert LOAD.half(shop, connection) == []
-    assert (first.wait(), second.wait()) == (0, 0)
+    assert first.wait() == 0
     with shop.database.connect() as connection:
         assert LOAD.done(shop, connection) == []
+
+
+def test_an_upgrade_leaves_a_training_to_end_and_says_which(shop: Shop) -> None:
+    with held(shop, BUILT, *TRAIN.arguments(shop)) as training:
+        refused(run(shop, "db", "upgrade"), "a training runs on this database", "pg_stat_activity")
+        assert training.ended is None
+    assert training.wait() == 0
+    applying = waiting("", "LOCK TABLE tterec.schema_state IN SHARE MODE")
+    with held(shop, applying, "db", "upgrade") as upgrade:
+        other = run(shop, "db", "upgrade")
+        refused(run(shop, *TRAIN.arguments(shop)), "`tterec db upgrade` is running", "wait until")
+    assert (upgrade.wait(), other.wait()) == (0, 0)
 
 
 @pytest.mark.parametrize("instant", TRAIN.instants[::2], ids=lambda one: one.name)

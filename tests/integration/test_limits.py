@@ -148,9 +148,9 @@ def test_after_an_idle_timeout_a_recommender_connects_anew(database: Database) -
         assert recommender.popular(3) == []
 
 
-def test_on_a_full_disk_each_command_says_so_and_leaves_all_as_it_was(
-    server: str, planted: tuple[str, Path]
-) -> None:
+@contextmanager
+def on_a_small_disk(server: str, planted: tuple[str, Path]) -> Iterator[tuple[Shop, Path]]:
+    """A copy of the planted shop, and the disk of 64 MB on which the server keeps it."""
     with small_disk(64) as disk, psycopg.connect(server, autocommit=True) as admin:
         place = disk / "tablespace"
         place.mkdir()
@@ -158,24 +158,83 @@ def test_on_a_full_disk_each_command_says_so_and_leaves_all_as_it_was(
         admin.execute(f"CREATE TABLESPACE small LOCATION '{place}'".encode())
         try:
             with copy_of(server, planted, "small") as shop:
-                COMMANDS["load"].prepare(shop)
-                COMMANDS["update"].prepare(shop)
-                assert not any("disk" in one for one in problems(shop.database))
-                ballast = fill(disk)
-                assert any("disk" in one and str(disk) in one for one in problems(shop.database))
-                for name in ("train", "load"):
-                    said_why(run(shop, COMMANDS[name]), "No space left", "free disk space")
-                    with shop.database.connect() as connection:
-                        faults = COMMANDS[name].half(shop, connection)
-                        assert [*faults, *half_visible(connection)] == []
-                assert live(shop.database) == 1
-                with Recommender(shop.database) as recommender:
-                    assert all(len(recommender.recommend(user, 10)) == 10 for user in READERS)
-                ballast.unlink()
-                for name in ("train", "load", "update"):
-                    assert again(shop, COMMANDS[name]) == []
+                yield shop, disk
         finally:
             admin.execute("DROP TABLESPACE small")
+
+
+def test_on_a_full_disk_each_command_says_so_and_leaves_all_as_it_was(
+    server: str, planted: tuple[str, Path]
+) -> None:
+    with on_a_small_disk(server, planted) as (shop, disk):
+        COMMANDS["load"].prepare(shop)
+        COMMANDS["update"].prepare(shop)
+        assert not any("disk" in one for one in problems(shop.database))
+        ballast = fill(disk)
+        assert any("disk" in one and str(disk) in one for one in problems(shop.database))
+        for name in ("train", "load"):
+            said_why(run(shop, COMMANDS[name]), "No space left", "free disk space")
+            with shop.database.connect() as connection:
+                faults = COMMANDS[name].half(shop, connection)
+                assert [*faults, *half_visible(connection)] == []
+        assert live(shop.database) == 1
+        with Recommender(shop.database) as recommender:
+            assert all(len(recommender.recommend(user, 10)) == 10 for user in READERS)
+        ballast.unlink()
+        for name in ("train", "load", "update"):
+            assert again(shop, COMMANDS[name]) == []
+
+
+def followed(database: Database) -> list[object]:
+    """What updates, workers and `precompute` have written of the live generation, and the queue."""
+    with database.connect() as connection:
+        return [
+            *connection.execute("SELECT count(*) FROM tterec.item_vectors_1").fetchall(),
+            *connection.execute("SELECT count(*) FROM tterec.history_vectors_1").fetchall(),
+            *connection.execute("SELECT user_id, xmin::text FROM tterec.user_lists ORDER BY 1"),
+            *connection.execute("SELECT change_id FROM tterec.changes ORDER BY 1"),
+        ]
+
+
+def lists(database: Database) -> list[object]:
+    """What readers whose own ratings stay as they are see."""
+    with database.connect() as connection:
+        return connection.execute(
+            "SELECT u, l.* FROM unnest(%s::bigint[]) u, tterec.recommend(u, 10) l",
+            (list(READERS),),
+        ).fetchall()
+
+
+def test_on_a_full_disk_who_follows_the_live_generation_says_so_and_goes_on_later(
+    server: str, planted: tuple[str, Path]
+) -> None:
+    with on_a_small_disk(server, planted) as (shop, disk):
+        assert again(shop, COMMANDS["precompute"]) == []
+        COMMANDS["precompute"].prepare(shop)
+        COMMANDS["update"].prepare(shop)
+        ballast = fill(disk)
+        before, seen = followed(shop.database), lists(shop.database)
+        for name in ("precompute", "update", "worker"):
+            said_why(run(shop, COMMANDS[name]), "No space left", "free disk space")
+            assert (followed(shop.database), lists(shop.database)) == (before, seen)
+        worker = Running(shop.database, "limits at work", ["worker"], shop.folder)
+        end = time.monotonic() + 60
+        while worker.said.count("trying again in") < 2:
+            assert worker.ended is None, worker.said
+            assert time.monotonic() < end, worker.said
+            time.sleep(0.05)
+        assert "free disk space on the server; trying again in 2 s" in worker.said
+        assert (followed(shop.database), lists(shop.database)) == (before, seen)
+        ballast.unlink()
+        with shop.database.connect(autocommit=True) as connection:
+            while missing := COMMANDS["worker"].done(shop, connection):
+                assert worker.ended is None, worker.said
+                assert time.monotonic() < end, (missing, worker.said)
+                time.sleep(0.05)
+        worker.terminate()
+        assert worker.wait() == 0
+        assert "Traceback" not in worker.said
+        assert again(shop, COMMANDS["precompute"]) == []
 
 
 def test_a_full_disk_of_ours_is_one_line_too(shop: Shop) -> None:

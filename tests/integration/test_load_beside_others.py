@@ -44,38 +44,37 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
-def test_two_loads_at_once_follow_each_other(database: Database, tmp_path: Path) -> None:
-    path = ratings_file(tmp_path / "r.csv", 30_000)
-    summaries = []
-
-    def run() -> None:
-        summaries.append(loading.load(database, ratings=path))
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(summary.files[0].new for summary in summaries) == [0, 30_000]
-    assert [summary.files[0].changed for summary in summaries] == [0, 0]
-
-
-def test_a_load_that_waits_too_long_for_another_says_busy(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loading, "LOCK_TIMEOUT", "50ms")
+def test_of_two_loads_at_once_the_second_is_refused(database: Database, tmp_path: Path) -> None:
     path = ratings_file(tmp_path / "r.csv", 100)
     second: list[str] = []
 
     def meanwhile(_: Progress) -> None:
         if not second:
+            began = time.monotonic()
             with pytest.raises(errors.Busy) as caught:
                 loading.load(database, ratings=path)
+            assert time.monotonic() - began < 5
             second.append(str(caught.value))
 
     loading.load(database, ratings=path, progress=meanwhile)
-    assert "another tterec load" in second[0]
+    assert "another `tterec load` is running" in second[0]
     assert value(database, "SELECT count(*) FROM tterec.ratings") == 100
+    assert loading.load(database, ratings=path).files[0].new == 0
+
+
+def test_a_load_that_waits_too_long_for_a_row_of_an_app_says_busy(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "LOCK_TIMEOUT", "50ms")
+    path = tmp_path / "r.csv"
+    path.write_text(HEAD + "1,A,5\n")
+    loading.load(database, ratings=path)
+    path.write_text(HEAD + "1,A,6\n2,B,7\n")
+    with database.connect() as app:
+        app.execute("UPDATE tterec.ratings SET rating = 9")
+        with pytest.raises(errors.Busy, match="another session holds the lock"):
+            loading.load(database, ratings=path)
+    assert value(database, "SELECT sum(rating) FROM tterec.ratings") == 9
 
 
 def test_an_app_that_inserts_the_same_row_first_is_met(database: Database, tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import psycopg
 import pytest
 
+from tests.integration import generations
 from tterec import errors, pipeline
 from tterec.database import roles
 from tterec.database.connection import Database
@@ -49,3 +54,58 @@ def test_a_role_that_exists_is_enough(empty_database: Database, database: Databa
         assert roles.reader_exists(connection)
     pipeline.upgrade(empty_database)
     assert as_reader(empty_database, "SELECT * FROM tterec.users") == []
+
+
+@pytest.fixture
+def two_roles(empty_database: Database) -> Iterator[tuple[Database, Database]]:
+    """A database as the role that made its schema, and as one that may train there, being a
+    member of it."""
+    with ExitStack() as after:
+        admin = after.enter_context(empty_database.connect(autocommit=True))
+        admin.execute("CREATE EXTENSION vector")
+        for statement in ("CREATE ROLE shop LOGIN", "CREATE ROLE trainer LOGIN IN ROLE shop"):
+            admin.execute(statement)  # type: ignore[arg-type]
+            role = statement.split()[2]
+            after.callback(admin.execute, f"DROP ROLE {role}".encode())
+            after.callback(admin.execute, f"DROP OWNED BY {role} CASCADE".encode())
+        admin.execute(f"GRANT CREATE ON DATABASE {admin.info.dbname} TO shop".encode())
+        shop, trainer = (
+            Database(psycopg.conninfo.make_conninfo(empty_database.url, user=role))
+            for role in ("shop", "trainer")
+        )
+        pipeline.upgrade(shop)
+        with trainer.connect() as connection:
+            ids = generations.plant_books(connection, 30)
+            generations.plant(connection, generations.random_vectors(ids))
+        yield shop, trainer
+
+
+def test_who_may_not_replace_what_another_s_training_made_is_told_before_anything_changes(
+    two_roles: tuple[Database, Database], empty_database: Database
+) -> None:
+    shop, trainer = two_roles
+    with empty_database.connect() as connection:
+        connection.execute("UPDATE tterec.schema_state SET value = 'old'")
+    with pytest.raises(errors.DatabaseError) as caught:
+        pipeline.upgrade(shop)
+    said = str(caught.value)
+    assert "role shop may not replace tterec." in said
+    assert 'which "trainer" owns; nothing was changed; run tterec db upgrade as that role' in said
+    assert "\n" not in said
+    with empty_database.connect() as connection:
+        found = connection.execute("SELECT DISTINCT value FROM tterec.schema_state").fetchall()
+    assert found == [("old",)]
+    pipeline.upgrade(trainer)  # as it says: a member owns what its role owns
+
+
+def test_a_member_of_whoever_trained_may_upgrade(
+    two_roles: tuple[Database, Database], empty_database: Database
+) -> None:
+    shop, _ = two_roles
+    with empty_database.connect() as connection:
+        connection.execute("REVOKE shop FROM trainer")
+    with pytest.raises(errors.DatabaseError, match="superuser, first: GRANT") as caught:
+        pipeline.upgrade(shop)
+    with empty_database.connect() as connection:
+        connection.execute(str(caught.value).rpartition(": ")[2].encode())
+    pipeline.upgrade(shop)

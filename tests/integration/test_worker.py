@@ -315,6 +315,15 @@ def test_a_worker_goes_on_when_the_server_has_thrown_it_out(shop: Database) -> N
         until(lambda: lists_book(shop, "9000000000"))
 
 
+def test_a_worker_stops_where_another_version_has_upgraded_the_schema(shop: Database) -> None:
+    with worker(shop) as running:
+        run(shop, "UPDATE tterec.alembic_version SET version_num = '9999'")
+        run(shop, NEW_BOOK)
+        until(lambda: any("SchemaOutdated" in line for line in running.said))
+        assert "newer than this tterec" in running.said[-1]
+    assert len(queued(shop)) == 1  # it is left to a worker of the new version
+
+
 def test_an_app_may_insert_without_knowing_the_queue(shop: Database) -> None:
     run(
         shop,

@@ -9,34 +9,48 @@ from psycopg import sql
 
 from tterec import errors
 from tterec.config import TrainingConfig
-from tterec.database import disk, limits, listeners, memory, pgvector, roles, schema
+from tterec.database import (
+    disk,
+    limits,
+    listeners,
+    memory,
+    pgvector,
+    roles,
+    schema,
+    shared_memory,
+)
 from tterec.database.connection import Connection, Database
-from tterec.database.findings import Finding, is_local, megabytes, value
+from tterec.database.findings import Finding, megabytes, value
 
 __all__ = ["Finding", "examine"]
 
 # Below it, reading all vectors costs the planner less than the index, and it is right.
 _ROWS_WORTH_AN_INDEX = 10_000
-_DEV_SHM_OF_A_CONTAINER = 64 << 20
 # Who runs `tterec worker --once` every night has a queue in the evening.
 _LONG_QUEUE = 10_000
 _OLD_SECONDS = 36 * 3600
 
 
 def examine(database: Database) -> list[Finding]:
-    """All findings, problems first. Changes nothing; an unreachable server is a finding too."""
+    """All findings, problems first. Changes nothing; an unreachable server is a finding too, and
+    so is one that refuses a question."""
+    found: list[Finding] = []
     try:
         with database.connect() as connection:
-            found = list(_findings(connection, database))
-    except (errors.ConnectionFailed, errors.EmbeddedServerError) as error:
-        what, _, mend = str(error).rpartition("; ")
-        return [Finding(True, what, mend)]
+            # Where shared memory is used up, several processes could not even look for what is.
+            connection.execute("SET max_parallel_workers_per_gather = 0")
+            for finding in _findings(connection, database):
+                found.append(finding)  # one by one: those before an error count
+    except errors.DatabaseError as error:
+        what, known, mend = str(error).rpartition("; ")
+        found.append(Finding(True, what or mend, mend if known else "look into the server's log"))
     return sorted(found, key=lambda finding: not finding.problem)
 
 
 def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
     yield from limits.connections(connection)
     yield from limits.statements(connection)
+    yield from shared_memory.of_queries(connection, database)
     no_vectors = list(_pgvector(connection))
     yield from no_vectors
     old_schema = list(_schema(connection))
@@ -197,31 +211,4 @@ def _build_memory(
             f"'{megabytes(needed).replace(' ', '')}'",
         )
     taken = max(granted, min(needed, memory.MOST_BUILD_BYTES))
-    yield from _shared_memory(connection, database, build, taken)
-
-
-def _shared_memory(
-    connection: Connection, database: Database, build: str, taken: int
-) -> Iterator[Finding]:
-    """A parallel build takes all of maintenance_work_mem from /dev/shm, used or not."""
-    kind = value(connection, "SHOW dynamic_shared_memory_type")
-    workers = int(value(connection, "SHOW max_parallel_maintenance_workers"))
-    if kind != "posix" or workers == 0:
-        return
-    what = f"{build} takes {megabytes(taken)} of shared memory to build in parallel"
-    if is_local(connection, database):
-        free = memory.dev_shm_free()
-        if free is not None and free < taken:
-            yield Finding(
-                True,
-                f"{what}; {memory.DEV_SHM} has {megabytes(free)} free",
-                f"give it more (Docker: --shm-size={megabytes(2 * taken).replace(' ', '')}), or "
-                f'psql: ALTER DATABASE "{connection.info.dbname}"'
-                " SET max_parallel_maintenance_workers = 0",
-            )
-    elif taken > _DEV_SHM_OF_A_CONTAINER:
-        yield Finding(
-            False,
-            f"{what}; that server's cannot be seen from here",
-            "on the server: df -h /dev/shm (Docker gives 64 MB; more by --shm-size)",
-        )
+    yield from shared_memory.of_build(connection, database, build, taken)

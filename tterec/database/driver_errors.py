@@ -52,8 +52,14 @@ def translated(error: psycopg.Error) -> errors.TterecError:  # noqa: PLR0911 (a 
             return errors.Busy(f"{text}; another session wrote the same rows, try again")
         case pg.ReadOnlySqlTransaction():
             return errors.DatabaseError(f"{text}; connect to the primary, not to a replica")
+        case pg.DiskFull() if "shared memory" in text:
+            return errors.DatabaseError(
+                f"{text}; give the server a larger /dev/shm (Docker: --shm-size), or let one "
+                "process do it, as says: tterec doctor"
+            )
         case pg.DiskFull():
-            return errors.DatabaseError(f"{text}; free disk space on the server and try again")
+            what = text.split(" HINT:")[0]  # it says the same, without the server
+            return errors.DatabaseError(f"{what}; free disk space on the server and try again")
         case pg.QueryCanceled() if "user request" in text:
             return errors.DatabaseError(f"{text}: somebody has cancelled it; try again")
         case pg.QueryCanceled():

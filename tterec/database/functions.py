@@ -65,14 +65,18 @@ def applied(connection: Connection) -> bool:
     return row == (fingerprint(),)
 
 
+def names() -> set[str]:
+    """The names of all functions, without those of a generation's own."""
+    return set(re.findall(r"CREATE (?:OR REPLACE )?FUNCTION tterec\.(\w+)", "".join(bodies())))
+
+
 def differences(connection: Connection) -> list[str]:
     """What of this version's functions the database lacks; empty if it has them all."""
     found = [] if applied(connection) else ["the SQL functions are those of another version"]
-    named = set(re.findall(r"CREATE (?:OR REPLACE )?FUNCTION tterec\.(\w+)", "".join(bodies())))
     rows = connection.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
     ).fetchall()
-    missing = sorted(named - {str(name) for (name,) in rows})
+    missing = sorted(names() - {str(name) for (name,) in rows})
     for (live,) in connection.execute("SELECT generation FROM tterec.active_model").fetchall():
         missing += generation_functions.missing(connection, live)
     return found + [f"missing function: tterec.{name}" for name in missing]

@@ -18,6 +18,11 @@ def body() -> str:
     return resources.sql("generation/serving.sql")
 
 
+def pattern() -> str:
+    """What the names of all generations' match, as a regular expression of Postgres."""
+    return f"^({'|'.join(_names())})_[1-9][0-9]*$"
+
+
 def create(connection: Connection, generation: int) -> None:
     """(Re-)create them, in the caller's transaction."""
     schema = extension_schema(connection).as_string(connection)
@@ -50,7 +55,7 @@ def recreate(connection: Connection) -> None:
     rows = connection.execute(
         "SELECT DISTINCT substring(proname FROM '[0-9]+$')::int FROM pg_proc"
         " WHERE pronamespace = 'tterec'::regnamespace AND proname ~ %s",
-        (f"^({'|'.join(_names())})_[1-9][0-9]*$",),
+        (pattern(),),
     ).fetchall()
     rows += connection.execute("SELECT generation FROM tterec.active_model").fetchall()
     for generation in sorted({int(row[0]) for row in rows}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from tterec import errors
-from tterec.database import functions, pgvector, roles
+from tterec.database import functions, ownership, pgvector, roles
 from tterec.database.connection import Connection, Database
 from tterec.database.resources import directory
 
@@ -78,20 +78,23 @@ def require_current(connection: Connection) -> None:
 
 
 @contextmanager
-def upgrading(database: Database) -> Iterator[Connection]:
+def upgrading(database: Database, first: Callable[[Connection], None]) -> Iterator[Connection]:
     """Migrate to HEAD and yield the connection, in whose transaction the caller adds the rest.
 
     One process migrates at a time (advisory lock); a table in use for longer than
-    lock_timeout makes the upgrade give up with Busy and leaves everything as it was.
+    lock_timeout makes the upgrade give up with Busy and leaves everything as it was. `first`
+    may refuse before anything is changed.
     """
     with database.engine() as engine, engine.begin() as outer:
         connection = cast(Connection, outer.connection.driver_connection)
         connection.execute("SET LOCAL statement_timeout = 0")  # big tables are rewritten in time
         connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        first(connection)
         found = current(connection)
         if found is not None and found > HEAD:
             require_current(connection)
+        ownership.require(connection)
         pgvector.ensure_extension(connection)
         # Alembic writes its version table here, so the schema comes first.
         create(connection, "tterec")

@@ -9,13 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from psycopg import errors as pg
-
 from tterec import errors
 from tterec.database.connection import Connection, Database
 from tterec.database.schema import require_current
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.store import load_tables as tables
+from tterec.store import locks
 from tterec.store.csv_lines import InputFile, open_input
 from tterec.store.csv_records import Records
 from tterec.store.dialects import FileKind
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOCK_TIMEOUT = "30s"
-"""How long a load waits for another one, or for an app's lock on a row."""
+"""How long a load waits for an app's lock on a row."""
 
-# Any constant will do, as long as every load takes the same one.
-_LOCK = 0x7474_6C6F_6164  # "ttload"
 _COPY_CHARACTERS = 2**18
 _SHOWN = 100  # characters of a record in a message
 _NAMED = 20  # columns of no use, in a message
@@ -169,12 +166,7 @@ def _begin(connection: Connection) -> None:
         ("client_encoding", "UTF8"),
     ):
         connection.execute("SELECT set_config(%s, %s, true)", (setting, value))
-    try:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-    except pg.LockNotAvailable:
-        raise errors.Busy(
-            "another tterec load is writing to this database; wait for it and try again"
-        ) from None
+    locks.hold_load(connection)
 
 
 def _load(

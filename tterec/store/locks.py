@@ -20,6 +20,7 @@ _TRAINING = 0x7474_7261_696E  # "ttrain"
 _TUNING = 0x7474_7475_6E65  # "tttune"
 _PROMOTION = 0x7474_7072_6F6D  # "ttprom"
 _UPDATE = 0x7474_7570_6461  # "ttupda"
+_LOAD = 0x7474_6C6F_6164  # "ttload"
 _PRECOMPUTE = 0x7474_7072_6563  # "ttprec"
 _LISTS = 0x7474_6C69_7374  # "ttlist"
 _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
@@ -40,21 +41,42 @@ _PAUSE_SECONDS = 0.5
 def hold_training(connection: Connection) -> None:
     """Be the one process that trains, until this connection closes. Raises Busy."""
     if not _held_for_hours(connection, _TRAINING):
+        trains = "another `tterec train` or `tterec update --fine-tune`"
         raise errors.Busy(
-            "another `tterec train` or `tterec update --fine-tune` is running on this database; "
-            "wait until it is done, and try again"
+            f"{trains if training_runs(connection) else '`tterec db upgrade`'} is running on this "
+            "database; wait until it is done, and try again"
         )
 
 
 def training_runs(connection: Connection) -> bool:
     """Whether a process trains on this database."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        " AND (classid::bigint << 32) + objid::bigint = %s)",
+    return bool(_training(connection))
+
+
+def hold_off_training(connection: Connection) -> None:
+    """Let no process train until this transaction ends. Raises Busy while one does."""
+    row = connection.execute("SELECT pg_try_advisory_xact_lock_shared(%s)", (_TRAINING,)).fetchone()
+    if row == (True,):
+        return
+    found = _training(connection)
+    name, pid = found[0] if found else ("", 0)
+    raise errors.Busy(
+        f"a training runs on this database ({name or 'tterec train'}, pid {pid} in "
+        "pg_stat_activity), and would publish what the old version makes; wait until it is done, "
+        "or stop it, and try again"
+    )
+
+
+def _training(connection: Connection) -> list[tuple[str, int]]:
+    """Who trains: the name and the process id of its session."""
+    return connection.execute(
+        "SELECT a.application_name, l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ExclusiveLock'"
+        " AND l.granted"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (l.classid::bigint << 32) + l.objid::bigint = %s",
         (_TRAINING,),
-    ).fetchone()
-    return row == (True,)
+    ).fetchall()
 
 
 def hold_tuning(connection: Connection) -> None:
@@ -84,6 +106,16 @@ def try_update(connection: Connection) -> bool:
 def release_update(connection: Connection) -> None:
     """Let others update."""
     connection.execute("SELECT pg_advisory_unlock(%s)", (_UPDATE,))
+
+
+def hold_load(connection: Connection) -> None:
+    """Be the one process that loads files, until this transaction ends. Raises Busy."""
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOAD,)).fetchone()
+    if row != (True,):
+        raise errors.Busy(
+            "another `tterec load` is running on this database; wait until it is done, and try "
+            "again"
+        )
 
 
 def hold_precompute(connection: Connection) -> None:

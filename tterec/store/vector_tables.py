@@ -101,7 +101,7 @@ def _fill(
 def finish(connection: Connection, name: sql.Identifier, *key: str) -> None:
     """Give a table that is filled its key, and the readers' role the right to read it."""
     columns = sql.SQL(", ").join(map(sql.Identifier, key))
-    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, columns))
+    _build(connection, sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, columns))
     if roles.reader_exists(connection):
         connection.execute(
             sql.SQL("GRANT SELECT ON {} TO {}").format(name, sql.Identifier(roles.READER))
@@ -129,22 +129,29 @@ def _build_index(
     needed = memory.hnsw_build_bytes(len(trained.item_ids), trained.dim, memory.HNSW_M)
     raise_build_memory(connection, needed, progress)
     with _watched(connection, watcher, progress):
-        try:
-            with connection.transaction():
-                connection.execute(statement)
-        except (pg.DiskFull, pg.OutOfMemory) as error:
-            if isinstance(error, pg.DiskFull) and "shared memory" not in str(error):
-                raise
-            # A parallel build's memory is shared memory, of which a container may have 64 MB.
-            progress(
-                Progress(
-                    "index",
-                    message="Too little shared memory for a parallel index build; building with "
-                    "one process, which takes longer. See: tterec doctor",
-                )
-            )
-            connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        _build(connection, statement, progress)
+
+
+def _build(
+    connection: Connection, statement: sql.Composed, progress: ProgressCallback = ignore
+) -> None:
+    """Build an index by several processes, or by one where what they would share is not there."""
+    try:
+        with connection.transaction():
             connection.execute(statement)
+    except (pg.DiskFull, pg.OutOfMemory) as error:
+        if isinstance(error, pg.DiskFull) and "shared memory" not in str(error):
+            raise
+        # A parallel build's memory is shared memory, of which a container may have 64 MB.
+        progress(
+            Progress(
+                "index",
+                message="Too little shared memory for a parallel index build; building with "
+                "one process, which takes longer. See: tterec doctor",
+            )
+        )
+        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        connection.execute(statement)
 
 
 def raise_build_memory(

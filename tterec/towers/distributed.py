@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tterec.config import torchrun_ranks
-from tterec.errors import ConfigError, TrainingError
+from tterec.errors import ConfigError, TrainingError, TterecError
 from tterec.towers.ragged import Index
 
 PATIENCE = timedelta(minutes=10)
@@ -31,6 +31,7 @@ PATIENCE = timedelta(minutes=10)
 takes seconds."""
 _FAILED = "tterec/failed"
 _READY = "tterec/ready"
+_SAID = "tterec/said"
 
 
 class Ranks(Protocol):
@@ -216,8 +217,9 @@ def _receive_lengths() -> list[int]:
 def joined() -> Iterator[Group]:
     """The group that torchrun describes in the environment, while the block runs.
 
-    If the block fails on one rank, the others end too, without another word. Raises ConfigError
-    where the environment is no torchrun's or the others do not come.
+    If the block fails on one rank, the others end too, without another word; where it fails on
+    all alike, rank 0 has the word, and the others raise SystemExit. Raises ConfigError where the
+    environment is no torchrun's or the others do not come.
     """
     rank, size = torchrun_ranks()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -236,8 +238,22 @@ def joined() -> Iterator[Group]:
     except BaseException as error:
         with suppress(RuntimeError):
             _store().set(_FAILED, f"rank {rank}: {error}")
+            if isinstance(error, TterecError) and not _is_first_to_say(rank, error):
+                raise SystemExit(1) from error
         raise
     dist.destroy_process_group()
+
+
+def _is_first_to_say(rank: int, error: TterecError) -> bool:
+    """Whether this rank is the one that says what went wrong: rank 0 where all met the same."""
+    if rank > 0 and not isinstance(error, _Gone):
+        with suppress(RuntimeError):  # rank 0 is well
+            _store().wait([_SAID], timedelta(seconds=1))
+    return int(_store().add(_SAID, 1)) == 1
+
+
+class _Gone(TrainingError):
+    """Another rank is gone or does not answer."""
 
 
 @contextmanager
@@ -270,7 +286,7 @@ def _together() -> Iterator[None]:
         with suppress(RuntimeError):
             if _store().check([_FAILED]):  # that rank has said why
                 raise SystemExit(1) from error
-        raise TrainingError(
+        raise _Gone(
             "another rank is gone, or has not answered for "
             f"{PATIENCE.total_seconds() / 60:.0f} minutes; nothing was published. Look at what it "
             "wrote, and train again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,34 @@ def test_two_ranks_keep_what_they_promise() -> None:
     assert done.returncode == 0, done.stderr
     # Both write to one pipe: the end of a line may come after the next one.
     assert sorted(re.findall(r"kept-\d", done.stdout)) == ["kept-0", "kept-1"]
+
+
+_ALIKE = """
+import sys
+from tterec.errors import TrainingError
+from tterec.towers import distributed
+try:
+    with distributed.joined() as group:
+        raise TrainingError("the loss became nan")
+except TrainingError as error:
+    print(f"rank {group.rank}: {error}")
+    sys.exit(1)
+"""
+
+
+def test_what_all_ranks_meet_alike_the_first_one_says(tmp_path: Path) -> None:
+    script = tmp_path / "alike.py"
+    script.write_text(_ALIKE)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", "3", str(script)],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode != 0
+    assert done.stdout == "rank 0: the loss became nan\n"
 
 
 def _batches(known: Histories, rank: int, ranks: int) -> Batches:
