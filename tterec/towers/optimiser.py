@@ -128,8 +128,8 @@ class RowAdagrad:
         if state.decay:
             values.mul_(1.0 - min(self.learning_rate * self._weight_decay, 0.999))
         values.addcdiv_(gradient, squares.sqrt().add_(EPSILON), value=-self.learning_rate)
-        state.table.index_copy_(0, rows, values)
-        state.squares.index_copy_(0, rows, squares)
+        _wide(state.table).index_copy_(0, rows, _wide(values))
+        _wide(state.squares).index_copy_(0, rows, _wide(squares))
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -149,3 +149,8 @@ class RowAdagrad:
             if not self._carried:
                 state.table[unmet] = 0.0
             state.decayed.fill_(self._log_kept)
+
+
+def _wide(table: Tensor) -> Tensor:
+    """The same memory as fewer, larger numbers: torch copies rows number by number."""
+    return table.view(torch.complex128) if table.shape[1] % 4 == 0 else table

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 Index = NDArray[np.int64]
 
@@ -20,6 +23,24 @@ def spans(starts: Index, lengths: Index) -> Index:
     before = np.cumsum(lengths) - lengths
     total = int(lengths.sum())
     return np.repeat(starts - before, lengths) + np.arange(total, dtype=np.int64)
+
+
+class Holders(NamedTuple):
+    """Which lists hold each value, all int32. lists: (n,), those that hold value v from starts[v]
+    on, ascending; places: (n,), where in the flat lists that is."""
+
+    lists: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    places: NDArray[np.int32]
+
+
+def holders(values: Index, starts: Index, distinct: int) -> Holders:
+    """Those of flat lists of values below `distinct`; list i begins at starts[i]."""
+    places = np.arange(len(values), dtype=np.int32)
+    offsets = np.append(starts, len(values))
+    table = sparse.csr_array((places, values, offsets), shape=(len(starts), distinct))
+    by_value = table.tocsc()  # counts, where NumPy and torch would sort: nine times as fast
+    return Holders(by_value.indices, by_value.indptr[:-1], by_value.data)
 
 
 class Renumbering:
