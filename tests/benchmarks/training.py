@@ -4,8 +4,9 @@
 
 Trains on a generated shop of the shape of Book-Crossing (as arrays: no database) and compares the
 time of a step with that of the bare matrix products of the same shapes, taken between the steps:
-the users by the candidates, and the two products of their gradients. Medians of both. Peak memory is that of
-the whole process, torch included, above which the tables take a few hundred MB.
+the users by the candidates, and the two products of their gradients. Medians of both.
+Peak memory is that of the whole process, torch included, above which the tables take a few hundred
+MB.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class Batches:
             ratings=histories.ratings[positions],
             candidates=self._among_items.numbers_of(candidates),
             log_q=log_q,
-            known=self._known(run_users, candidates),
+            known=self._known(run_users),
             history=history_numbers,
             history_offsets=history_offsets,
             history_lengths=history_lengths,
@@ -190,12 +190,11 @@ class Batches:
         rows = np.where(hidden, len(self._users) - 1, rows)
         return _side(self._users.rows(rows), self._among_user_tokens)
 
-    def _known(self, run_users: Index, candidates: Index) -> tuple[Index, Index]:
+    def _known(self, run_users: Index) -> tuple[Index, Index]:
         """The (run, candidate) pairs of items that the run's user has met."""
         positions, lengths = self._histories.known_spans(run_users)
-        items = self._histories.items[positions]
-        columns = self._among_candidates.numbers_of(items).clip(max=len(candidates) - 1)
-        met = candidates[columns] == items
+        columns = self._among_candidates.numbers_of(self._histories.items[positions])
+        met = columns >= 0
         return np.repeat(np.arange(len(run_users)), lengths)[met], columns[met]
 
 

@@ -51,7 +51,8 @@ class Renumbering:
 
     def __init__(self, size: int) -> None:
         self._seen = np.zeros(size, dtype=bool)
-        self._number = np.zeros(size, dtype=np.int64)
+        self._number = np.full(size, -1, dtype=np.int64)
+        self._distinct = np.zeros(0, dtype=np.int64)
 
     def unique(self, *ids: Index) -> Index:
         """The distinct ids, ascending; numbers_of() then numbers them 0, 1, …"""
@@ -59,10 +60,12 @@ class Renumbering:
             self._seen[some] = True
         distinct = np.flatnonzero(self._seen)
         self._seen[distinct] = False
+        self._number[self._distinct] = -1
         self._number[distinct] = np.arange(len(distinct))
+        self._distinct = distinct
         return distinct
 
     def numbers_of(self, ids: Index) -> Index:
-        """Positions of ids in the last unique(); they must all have been in it."""
+        """Positions of ids in the last unique(); -1 of those that were not in it."""
         numbers: Index = self._number[ids]
         return numbers
