@@ -13,7 +13,7 @@ from tterec.errors import TrainingError
 from tterec.towers.features import Encoded
 from tterec.towers.histories import Histories
 from tterec.towers.negatives import Negatives
-from tterec.towers.ragged import Index, Renumbering, offsets_of, spans
+from tterec.towers.ragged import Holders, Index, Renumbering, holders, offsets_of, spans
 
 RUN = 16
 """A user's interactions come in runs of at most this many: one history sum serves a run. Single
@@ -33,7 +33,8 @@ class Side:
     """The features of a batch's items or users, with table rows renumbered from 0.
 
     token_rows: the embedding table's rows that are met, int64 (t,). tokens: each token's number
-    among them, of row i from offsets[i]. dense: float32 (n, dense width).
+    among them, of row i from offsets[i]; holders: which rows hold each. dense: float32 (n, dense
+    width).
     """
 
     token_rows: Index
@@ -41,6 +42,7 @@ class Side:
     offsets: Index
     weights: NDArray[np.float32]
     dense: NDArray[np.float32]
+    holders: Holders
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Batch:
     item_rows: int64 (i,), rows in the items table; `candidates` (c,), `targets` (b,) and
     `history` (h,) are numbers among these i, `target_columns` (b,) among the c candidates.
     history is that of run 0, then of run 1, …, starting at history_offsets (r,), with
-    history_lengths (r,) and history_buckets (h,). runs: int64 (b,), each interaction's run.
+    history_lengths (r,) and history_buckets (h,); history_holders: which histories hold each of
+    the i items. runs: int64 (b,), each interaction's run.
     inside: float32 (b,), 1 where the target stands in its own user's history, with its bucket in
     target_buckets. log_q: float32 (c,), log of how often each candidate is drawn, up to a
     constant. known: two index arrays, the (run, candidate) pairs that the user has met.
@@ -74,6 +77,7 @@ class Batch:
     history_offsets: Index
     history_lengths: Index
     history_buckets: Index
+    history_holders: Holders
 
 
 class Batches:
@@ -186,6 +190,8 @@ class Batches:
         item_rows = self._among_items.unique(candidates, history_items)
         gates = self.gates[item_rows]
         gates[self._rng.random(len(gates)) < self._dropout] = 0.0
+        history_numbers = self._among_items.numbers_of(history_items)
+        history_offsets = offsets_of(history_lengths)[:-1]
         return Batch(
             item_rows=item_rows,
             items=_side(self._items.rows(item_rows), self._among_item_tokens),
@@ -199,11 +205,12 @@ class Batches:
             ratings=histories.ratings[positions],
             candidates=self._among_items.numbers_of(candidates),
             log_q=log_q,
-            known=self._known(run_users, candidates),
-            history=self._among_items.numbers_of(history_items),
-            history_offsets=offsets_of(history_lengths)[:-1],
+            known=self._known(run_users),
+            history=history_numbers,
+            history_offsets=history_offsets,
             history_lengths=history_lengths,
             history_buckets=histories.buckets[history].astype(np.int64),
+            history_holders=holders(history_numbers, history_offsets, len(item_rows)),
         )
 
     def _candidates(self, targets: Index) -> tuple[Index, NDArray[np.float32]]:
@@ -219,12 +226,11 @@ class Batches:
         rows = np.where(hidden, len(self._users) - 1, rows)
         return _side(self._users.rows(rows), self._among_user_tokens)
 
-    def _known(self, run_users: Index, candidates: Index) -> tuple[Index, Index]:
+    def _known(self, run_users: Index) -> tuple[Index, Index]:
         """The (run, candidate) pairs of items that the run's user has met."""
         positions, lengths = self._histories.known_spans(run_users)
-        items = self._histories.items[positions]
-        columns = self._among_candidates.numbers_of(items).clip(max=len(candidates) - 1)
-        met = candidates[columns] == items
+        columns = self._among_candidates.numbers_of(self._histories.items[positions])
+        met = columns >= 0
         return np.repeat(np.arange(len(run_users)), lengths)[met], columns[met]
 
 
@@ -248,10 +254,12 @@ def with_featureless_row(table: Encoded) -> Encoded:
 
 def _side(rows: Encoded, among: Renumbering) -> Side:
     token_rows = among.unique(rows.tokens.ids)
+    tokens, offsets = among.numbers_of(rows.tokens.ids), rows.tokens.offsets[:-1]
     return Side(
         token_rows=token_rows,
-        tokens=among.numbers_of(rows.tokens.ids),
-        offsets=rows.tokens.offsets[:-1],
+        tokens=tokens,
+        offsets=offsets,
         weights=rows.tokens.weights,
         dense=rows.dense,
+        holders=holders(tokens, offsets, len(token_rows)),
     )

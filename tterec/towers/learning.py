@@ -131,6 +131,7 @@ def learn(
             "validation_users": len(validation),
             "interactions": batches.targets,
             "interactions_per_second": round(rate),
+            "bfloat16": learner.bfloat16,
             "seconds": round(time.perf_counter() - started, 1),
             **before,
         },

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tterec.records import UNRATED_BUCKET
+from tterec.towers.bags import Holders, sums
 
 TABLES = ("item_ids", "item_tokens", "user_tokens")
 """Parameters of which a batch reads only some rows."""
@@ -109,21 +110,20 @@ def initial_parameters(
 
 class Bags(NamedTuple):
     """Features of n rows: tokens int64 (t,), numbers of embeddings, those of row i from offsets[i]
-    on, with weights (t,); dense (n, width)."""
+    on, with weights (t,); dense (n, width). holders: which rows hold each token, to learn."""
 
     tokens: Tensor
     offsets: Tensor
     weights: Tensor
     dense: Tensor
+    holders: Holders | None = None
 
 
 def feature_sums(bags: Bags, embeddings: Tensor, into: Tensor) -> Tensor:
     """Σ weight · token embedding + dense · W of each row: (n, d). into: (width, d), W."""
     summed = bags.dense @ into
     if len(bags.tokens):
-        summed = summed + functional.embedding_bag(
-            bags.tokens, embeddings, bags.offsets, mode="sum", per_sample_weights=bags.weights
-        )
+        summed = summed + sums(embeddings, bags.weights, bags.tokens, bags.offsets, bags.holders)
     return summed
 
 
@@ -134,12 +134,14 @@ def history_vectors(cores: Tensor, parameters: Parameters) -> Tensor:
 
 class HistoryItems(NamedTuple):
     """r histories: items int64 (h,), numbers of cores, those of history i from offsets[i] on, with
-    rating buckets int64 (h,); lengths int64 (r,)."""
+    rating buckets int64 (h,); lengths int64 (r,). holders: which histories hold each item, to
+    learn."""
 
     items: Tensor
     buckets: Tensor
     offsets: Tensor
     lengths: Tensor
+    holders: Holders | None = None
 
 
 class HistorySums(NamedTuple):
@@ -162,31 +164,25 @@ class Targets(NamedTuple):
 def sum_histories(histories: HistoryItems, cores: Tensor, parameters: Parameters) -> HistorySums:
     """Weighted sums of histories' cores. The map to history vectors is linear: it comes later."""
     weights = _history_weights(histories.buckets, parameters)
-    summed = functional.embedding_bag(
-        histories.items,
-        cores,
-        histories.offsets,
-        mode="sum",
-        per_sample_weights=weights[:, 0],
-    )
+    summed = sums(cores, weights[:, 0], histories.items, histories.offsets, histories.holders)
     places = torch.arange(len(weights), device=weights.device)
     totals = functional.embedding_bag(places, weights, histories.offsets, mode="sum")
     return HistorySums(summed, totals, histories.lengths.to(cores.dtype)[:, None])
 
 
 def leave_one_out(
-    sums: HistorySums, runs: Tensor, targets: Targets, parameters: Parameters
+    summed: HistorySums, runs: Tensor, targets: Targets, parameters: Parameters
 ) -> HistorySums:
     """Each target's user's history without that target: sums of b histories.
 
-    runs: int64 (b,), which of `sums` is each target's. A target left in its own history would
+    runs: int64 (b,), which of `summed` is each target's. A target left in its own history would
     teach the towers to copy.
     """
     own = targets.inside[:, None] * _history_weights(targets.buckets, parameters)
     return HistorySums(
-        sums.cores.index_select(0, runs) - own * targets.cores,
-        sums.weights.index_select(0, runs) - own,
-        sums.lengths.index_select(0, runs) - targets.inside[:, None],
+        summed.cores.index_select(0, runs) - own * targets.cores,
+        summed.weights.index_select(0, runs) - own,
+        summed.lengths.index_select(0, runs) - targets.inside[:, None],
     )
 
 
