@@ -43,6 +43,10 @@ _HAND = (
 )
 # Without a type it would be a text, which is looked up by name.
 _OURS = "SELECT * FROM tterec.recommend(:user::bigint)"
+_LIVE = (
+    "SELECT * FROM tterec.recommend_live(:user::bigint, NULL, 10, true"
+    ", NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+)
 
 
 def fill(connection: Connection, shop: big_shop.Shop) -> None:
@@ -133,8 +137,8 @@ def measure(database: Database, shop: big_shop.Shop, given: argparse.Namespace) 
     """Make the lists; print what each way gives."""
     speed = precompute_some(database, min(given.sample, shop.users))
     print(f"precompute: {speed:,.0f} lists/s, {shop.users / speed / 60:,.0f} min for all")
-    run(database, _OURS, shop.users, 2)
-    live, _ = run(database, _OURS, shop.users, given.seconds)  # few have a list yet
+    run(database, _LIVE, shop.users, 2)
+    live, _ = run(database, _LIVE, shop.users, given.seconds)
     with database.connect(autocommit=True) as connection:
         fill(connection, shop)
         connection.execute("VACUUM ANALYZE tterec.user_lists")

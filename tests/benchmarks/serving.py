@@ -9,7 +9,8 @@ that goes again), then asks over one connection, by prepared statements:
   embedding <#> $1 LIMIT 10`, with the same ef_search and the same join for the titles: how many
   lists a second each gives, and their ratio;
 - with the second stage, `tterec.recommend(user)` for users with histories of each length: the
-  median and the 99th percentile of the milliseconds.
+  median and the 99th percentile of the milliseconds, and how many of them each part takes: the
+  median of a call that ends after it, less that of the part before.
 """
 
 from __future__ import annotations
@@ -96,6 +97,63 @@ def latencies(connection: Connection, users: Sequence[int], rounds: int) -> tupl
     return float(median), float(most)
 
 
+def parts(
+    connection: Connection, users: Sequence[int], ratings: int, rounds: int
+) -> dict[str, float]:
+    """Milliseconds up to the end of each part of the second stage's list: medians."""
+    row = connection.execute(
+        "SELECT generation, ef_search, max_history, ranker ->> 'candidates',"
+        " ranker ->> 'width', ranker ->> 'unrated_weight' FROM tterec.active_model"
+        " JOIN tterec.models USING (generation)"
+    ).fetchone()
+    assert row is not None
+    generation, ef_search, most, candidates, width, unrated = row
+    wanted = int(candidates) + 5
+    connection.execute("SET hnsw.iterative_scan = strict_order")
+    connection.execute(
+        "SELECT set_config('hnsw.ef_search', tterec.search_width(%s, %s, %s)::text, false)",
+        (ef_search, candidates, ratings),
+    )
+    history = "(SELECT items, ratings FROM tterec.history(%(user)s::bigint) OFFSET 0) h"
+    vector = (
+        f"(SELECT h.*, e.vector FROM {history},"
+        " tterec.embed(%(user)s::bigint, h.items, h.ratings) e OFFSET 0) h"
+    )
+    near = (
+        f"(SELECT h.*, n.ids FROM {vector},"
+        f" tterec.near_{generation}(h.vector, h.items, {wanted}) n OFFSET 0) h"
+    )
+    led = (
+        f"(SELECT h.*, tterec.leads_{generation}(h.items[1:{most}], h.ids, h.items) AS led"
+        f" FROM {near} OFFSET 0) h"
+    )
+    heard = (
+        f"(SELECT h.*, tterec.heard_{generation}(h.items[1:{most}], h.ratings[1:{most}],"
+        f" {unrated}, {width}) AS heard FROM {led} OFFSET 0) h"
+    )
+    asked = {
+        "the history": f"SELECT cardinality(h.items) FROM {history}",
+        "the vector": f"SELECT h.vector IS NULL FROM {vector}",
+        "the nearest": f"SELECT cardinality(h.ids) FROM {near}",
+        "the led": f"SELECT cardinality(h.led) FROM {led}",
+        "what speaks": f"SELECT h.heard IS NULL FROM {heard}",
+        "scores and titles": "SELECT * FROM tterec.recommend(%(user)s::bigint)",
+    }
+    times: dict[str, list[float]] = {name: [] for name in asked}
+    for _ in range(rounds):
+        for user in users:
+            for name, statement in asked.items():
+                given = {"user": user}
+                times[name].append(
+                    timed(
+                        lambda statement=statement, given=given: connection.execute(
+                            statement.encode(), given, prepare=True
+                        )
+                    )
+                )
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
 def main() -> None:
     """Build what is missing, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -130,6 +188,11 @@ def measure(database: Database, arguments: argparse.Namespace) -> None:
             rounds = max(arguments.rounds, 200 // len(users))
             median, most = latencies(connection, users, rounds)
             print(f"{ratings:>7,} ratings: p50 {median:6.1f} ms, p99 {most:6.1f} ms")
+            before, said = 0.0, []
+            for name, until in parts(connection, users, ratings, rounds).items():
+                said.append(f"{name} {until - before:.1f}")
+                before = until
+            print(f"{'':>16} ms of {', '.join(said)}")
             if ratings >= 2_000:
                 targets.at_most(f"p99 with {ratings:,} ratings", most, TARGET_P99_MS, "ms")
     targets.end()
