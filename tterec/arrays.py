@@ -29,7 +29,7 @@ def empty(length: int, kind: DTypeLike) -> NDArray[Any]:
     size = length * np.dtype(kind).itemsize
     if size * SHARE <= memory.free_bytes():
         return np.empty(length, dtype=kind)
-    with _file() as file:
+    with _file(size) as file:
         _reserve(file, size)
         return _mapped(file, length, kind)
 
@@ -70,7 +70,7 @@ class Column:
             self._parts.append(part)
             # Half of what `empty` allows: the whole is put together beside its parts.
             if self._length * self._kind.itemsize * 2 * SHARE > memory.free_bytes():
-                self._file = _file()
+                self._file = _file(self._length * self._kind.itemsize)
                 for some in self._parts:
                     self._write(some)
                 self._parts.clear()
@@ -119,11 +119,11 @@ def _directory() -> Path:
     return config.cache()
 
 
-def _file() -> IO[bytes]:
+def _file(size: int) -> IO[bytes]:
     try:
         return tempfile.TemporaryFile(dir=_directory(), buffering=0)
     except OSError as error:
-        raise _no_room(0, error) from error
+        raise _no_room(size, error) from error
 
 
 def _reserve(file: IO[bytes], size: int) -> None:

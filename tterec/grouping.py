@@ -31,8 +31,9 @@ def spans_of_users(offsets: NDArray[np.integer]) -> Iterator[slice]:
     user's interactions start."""
     start, users = 0, len(offsets) - 1
     while start < users:
-        most = int(offsets[start]) + arrays.AT_ONCE
-        reached = int(np.searchsorted(offsets, most, side="right")) - 1
+        most = min(int(offsets[start]) + arrays.AT_ONCE, int(offsets[-1]))
+        # Of their own type: for another one NumPy would copy all offsets.
+        reached = int(np.searchsorted(offsets, offsets.dtype.type(most), side="right")) - 1
         stop = min(max(reached, start + 1), start + arrays.AT_ONCE, users)
         yield slice(start, stop)
         start = stop
@@ -45,14 +46,6 @@ def ascending(ids: NDArray[Any]) -> bool:
         if not np.all(some[:-1] <= some[1:]):
             return False
     return True
-
-
-def distinct(ids: NDArray[Any]) -> NDArray[Any]:
-    """The different ones of many ids, ascending."""
-    found = ids[:0]
-    for piece in arrays.pieces(len(ids)):
-        found = np.union1d(found, ids[piece])
-    return found
 
 
 def starts(ids: NDArray[Any]) -> Ids:

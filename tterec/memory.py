@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
+_CACHED = ("inactive_file ", "active_file ")
 
 
 def free_bytes() -> int:
@@ -36,7 +38,7 @@ def _of_groups() -> Iterator[int]:
     """What the control groups that this process is in, and those above them, have left: a
     container's limit is one. Cached files give way."""
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        lines = os.fsdecode(Path("/proc/self/cgroup").read_bytes()).splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
@@ -65,6 +67,3 @@ def _of_group(group: Path, limit: str, used: str) -> Iterator[int]:
     if most.isdigit():
         files = sum(int(line.split()[1]) for line in held if line.startswith(_CACHED))
         yield int(most) - taken + files
-
-
-_CACHED = ("inactive_file ", "active_file ")

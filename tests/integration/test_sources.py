@@ -201,6 +201,11 @@ def test_a_query_is_read_as_of_one_moment(database: Database) -> None:
         ),
         (
             "interactions",
+            "SELECT 7 AS user_id, 10 AS item_id, 1e300::float8 AS rating",
+            "outside 0 to 10, such as 1e+300",
+        ),
+        (
+            "interactions",
             "SELECT 7 AS user_id, NULL::int AS item_id, 1 AS rating",
             "item_id is NULL in 1 rows of the interactions query",
         ),

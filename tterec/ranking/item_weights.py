@@ -100,16 +100,20 @@ def fit_item_weights(
 
 
 def _capped(met: sparse.csr_array, most: int) -> sparse.csr_array:
-    """Each row's first entries."""
+    """Each row's first entries; some users at a time."""
     lengths = np.diff(met.indptr)
     if lengths.max(initial=0) <= most:
         return met.astype(np.float32, copy=False)
-    place = np.arange(met.nnz) - np.repeat(met.indptr[:-1], lengths)
-    kept = place < most
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
-    return sparse.csr_array(
-        (met.data[kept].astype(np.float32), met.indices[kept], offsets), shape=met.shape
-    )
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most), dtype=np.int64)])
+    values = arrays.empty(int(offsets[-1]), np.float32)
+    columns = arrays.empty(int(offsets[-1]), met.indices.dtype)
+    for some in grouping.spans_of_users(met.indptr):
+        part = slice(int(met.indptr[some.start]), int(met.indptr[some.stop]))
+        first = met.indptr[some] - part.start
+        kept = np.arange(part.stop - part.start) - np.repeat(first, lengths[some]) < most
+        into = slice(int(offsets[some.start]), int(offsets[some.stop]))
+        values[into], columns[into] = met.data[part][kept], met.indices[part][kept]
+    return sparse.csr_array((values, columns, offsets), shape=met.shape)
 
 
 def _co_occurrences(met: sparse.csr_array, most_pairs: int) -> _Counts:

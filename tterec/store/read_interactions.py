@@ -137,8 +137,9 @@ class _Found:
             if len(users):
                 in_order &= last <= (int(users[0]), int(items[0])) and _rising(users, items)
                 last = (int(users[-1]), int(items[-1]))
-            for name, values in block.items():
-                self._columns[name].append(values)
+            with np.errstate(over="ignore"):  # of a rating that is outside, and refused below
+                for name, values in block.items():
+                    self._columns[name].append(values)
             if not (in_order or sorted_by_server) and self._columns["user_id"].in_file:
                 raise _Outgrown
             read += len(users)

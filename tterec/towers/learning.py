@@ -220,6 +220,7 @@ class _Best:
         value = -figures.rmse if self._mse else figures.ndcg
         if value > self._value or np.isnan(value):
             self.epoch, self.figures, self._value = epoch, figures, value
+            self.parameters = {}  # before the next copy is made: two would not fit everywhere
             self.parameters = {
                 name: tensor.detach().cpu().clone() for name, tensor in parameters.items()
             }

@@ -128,7 +128,7 @@ class RowAdagrad:
             [values],
             [gradient],
             [squares],
-            [torch.zeros((), device=values.device)],  # steps, which count with lr_decay only
+            [torch.zeros(())],  # steps, which count with lr_decay only; a GPU would be waited for
             fused=values.device.type == "cpu",  # one pass instead of five
             lr=self.learning_rate,
             lr_decay=0.0,

@@ -23,6 +23,6 @@ def check_room(shape: Shape) -> None:
             f"the towers of {shape.items:,} items and {shape.item_tokens + shape.user_tokens:,} "
             f"values and words of features take {needed / 2**30:.1f} GB with {shape.dim} "
             f"dimensions, and {free / 2**30:.1f} GB of memory are free; train with fewer: --dim "
-            f"{max(shape.dim // 4, 1)}, leave columns out of the items and users queries, or train "
+            f"{max(shape.dim // 4, 2)}, leave columns out of the items and users queries, or train "
             "on a larger machine"
         )

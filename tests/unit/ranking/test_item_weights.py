@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from tterec import arrays
 from tterec.ranking.item_weights import Regression, fit_item_weights
 from tterec.records import Progress
 
@@ -82,9 +83,13 @@ def test_only_the_greatest_weights_are_kept() -> None:
         assert set(np.flatnonzero(row)) == set(np.argsort(-all_weights)[:4])
 
 
-def test_a_user_counts_with_their_first_items_alone() -> None:
-    rows = [[0, 1, 2, 3], [2, 3, 0, 1]]
-    found = fit_item_weights(met(rows, 4), Regression(most_met=2)).toarray()
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_a_user_counts_with_their_first_items_alone(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(arrays, "AT_ONCE", at_once)
+    rows = [[0, 1, 2, 3], [], [4], [2, 3, 0, 1], []]
+    found = fit_item_weights(met(rows, 5), Regression(most_met=2)).toarray()
     assert {tuple(pair) for pair in np.argwhere(found > 0)} == {(0, 1), (1, 0), (2, 3), (3, 2)}
 
 
