@@ -248,7 +248,7 @@ def _is_first_to_say(rank: int, error: TterecError) -> bool:
     """Whether this rank is the one that says what went wrong: rank 0 where all met the same."""
     if rank > 0 and not isinstance(error, _Gone):
         with suppress(RuntimeError):  # rank 0 is well
-            _store().wait([_SAID], timedelta(seconds=1))
+            _store().wait([_SAID], timedelta(seconds=5))
     return int(_store().add(_SAID, 1)) == 1
 
 
