@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 def upgrade(database: Database) -> None:
     """Bring the schema, the source views and the SQL functions to this version, or nothing.
 
-    Raises Busy while a process trains: it would publish what the old version makes.
+    Raises Busy while a process trains or precomputes lists: it would go on with what the old
+    version makes.
     """
-    with schema.upgrading(database.of("db upgrade"), locks.hold_off_training) as connection:
+    with schema.upgrading(database.of("db upgrade"), locks.hold_off_makers) as connection:
         sources.install(connection)
         functions.apply(connection)
         live_views.install(connection)

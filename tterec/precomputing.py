@@ -58,8 +58,8 @@ def precompute(
         raise errors.InvalidArgument(f"--top {top} is not between 1 and {DEEPEST:,}")
     start = time.perf_counter()
     with database.of("precompute").connect(autocommit=True, patient=True) as connection:
-        schema.require_current(connection)
         locks.hold_precompute(connection)
+        schema.require_current(connection)  # an upgrade waits for who makes lists, or keeps it out
         snapshots.prepare(connection)
         while True:
             number = registry.live(connection)

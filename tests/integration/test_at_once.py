@@ -140,15 +140,22 @@ def test_of_two_loads_one_is_told_so_at_once(shop: Shop) -> None:
         assert LOAD.done(shop, connection) == []
 
 
-def test_an_upgrade_leaves_a_training_to_end_and_says_which(shop: Shop) -> None:
+def test_an_upgrade_leaves_who_trains_or_makes_lists_to_end_and_says_who(shop: Shop) -> None:
+    precompute = COMMANDS["precompute"]
+    precompute.prepare(shop)
     with held(shop, BUILT, *TRAIN.arguments(shop)) as training:
         refused(run(shop, "db", "upgrade"), "a training runs on this database", "pg_stat_activity")
         assert training.ended is None
     assert training.wait() == 0
+    with held(shop, precompute.instants[-1], "precompute") as lists:
+        refused(run(shop, "db", "upgrade"), "`tterec precompute` runs", "pg_stat_activity")
+        assert lists.ended is None
+    assert lists.wait() == 0
     applying = waiting("", "LOCK TABLE tterec.schema_state IN SHARE MODE")
     with held(shop, applying, "db", "upgrade") as upgrade:
         other = run(shop, "db", "upgrade")
-        refused(run(shop, *TRAIN.arguments(shop)), "`tterec db upgrade` is running", "wait until")
+        for arguments in (TRAIN.arguments(shop), ["precompute"]):
+            refused(run(shop, *arguments), "`tterec db upgrade` is running", "wait until")
     assert (upgrade.wait(), other.wait()) == (0, 0)
 
 

@@ -25,6 +25,13 @@ _PRECOMPUTE = 0x7474_7072_6563  # "ttprec"
 _LISTS = 0x7474_6C69_7374  # "ttlist"
 _BUILDING_CLASS = 0x7474_6275  # "ttbu"; the second key is the generation
 
+# Whoever makes what another version would make otherwise, and what becomes of it.
+_MAKERS = {
+    _TRAINING: ("a training runs", "tterec train", "publish"),
+    _PRECOMPUTE: ("`tterec precompute` runs", "tterec precompute", "store"),
+}
+_UPGRADED = "`tterec db upgrade` is running on this database; wait until it is done, and try again"
+
 _ROWS_CLASSES = {"items": 0x7474_6974, "users": 0x7474_7573}  # "ttit", "ttus"
 
 # Locks are kept in shared memory, so rows share them. An id waits for no more than a batch.
@@ -41,41 +48,44 @@ _PAUSE_SECONDS = 0.5
 def hold_training(connection: Connection) -> None:
     """Be the one process that trains, until this connection closes. Raises Busy."""
     if not _held_for_hours(connection, _TRAINING):
-        trains = "another `tterec train` or `tterec update --fine-tune`"
+        if not training_runs(connection):
+            raise errors.Busy(_UPGRADED)
         raise errors.Busy(
-            f"{trains if training_runs(connection) else '`tterec db upgrade`'} is running on this "
-            "database; wait until it is done, and try again"
+            "another `tterec train` or `tterec update --fine-tune` is running on this database; "
+            "wait until it is done, and try again"
         )
 
 
 def training_runs(connection: Connection) -> bool:
     """Whether a process trains on this database."""
-    return bool(_training(connection))
+    return bool(_holders(connection, _TRAINING))
 
 
-def hold_off_training(connection: Connection) -> None:
-    """Let no process train until this transaction ends. Raises Busy while one does."""
-    row = connection.execute("SELECT pg_try_advisory_xact_lock_shared(%s)", (_TRAINING,)).fetchone()
-    if row == (True,):
-        return
-    found = _training(connection)
-    name, pid = found[0] if found else ("", 0)
-    raise errors.Busy(
-        f"a training runs on this database ({name or 'tterec train'}, pid {pid} in "
-        "pg_stat_activity), and would publish what the old version makes; wait until it is done, "
-        "or stop it, and try again"
-    )
+def hold_off_makers(connection: Connection) -> None:
+    """Let no process train or precompute lists until this transaction ends. Raises Busy while one
+    does."""
+    for key, (what, command, keeps) in _MAKERS.items():
+        row = connection.execute("SELECT pg_try_advisory_xact_lock_shared(%s)", (key,)).fetchone()
+        if row == (True,):
+            continue
+        found = _holders(connection, key)
+        name, pid = found[0] if found else ("", 0)
+        raise errors.Busy(
+            f"{what} on this database ({name or command}, pid {pid} in pg_stat_activity), and "
+            f"would {keeps} what the old version makes; wait until it is done, or stop it, and try "
+            "again"
+        )
 
 
-def _training(connection: Connection) -> list[tuple[str, int]]:
-    """Who trains: the name and the process id of its session."""
+def _holders(connection: Connection, key: int) -> list[tuple[str, int]]:
+    """Who holds a lock alone: the name and the process id of its session."""
     return connection.execute(
         "SELECT a.application_name, l.pid FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ExclusiveLock'"
         " AND l.granted"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         " AND (l.classid::bigint << 32) + l.objid::bigint = %s",
-        (_TRAINING,),
+        (key,),
     ).fetchall()
 
 
@@ -121,6 +131,8 @@ def hold_load(connection: Connection) -> None:
 def hold_precompute(connection: Connection) -> None:
     """Be the one process that makes lists, until this connection closes. Raises Busy."""
     if not _held_for_hours(connection, _PRECOMPUTE):
+        if not _holders(connection, _PRECOMPUTE):
+            raise errors.Busy(_UPGRADED)
         raise errors.Busy(
             "another `tterec precompute` is running on this database; wait until it is done: what "
             "it has made need not be made again"
