@@ -92,6 +92,7 @@ def test_who_may_not_replace_what_another_s_training_made_is_told_before_anythin
     assert "role shop may not replace tterec." in said
     assert 'which "trainer" owns; nothing was changed; run tterec db upgrade as that role' in said
     assert "\n" not in said
+    assert "GRANT" not in said  # a member's role is not granted to who it is a member of
     with empty_database.connect() as connection:
         found = connection.execute("SELECT DISTINCT value FROM tterec.schema_state").fetchall()
     assert found == [("old",)]
