@@ -103,7 +103,7 @@ BEGIN
                 SELECT o.item_id, min(o.n) AS n
                 FROM unnest(own) WITH ORDINALITY AS o (item_id, n)
                 GROUP BY o.item_id
-                ORDER BY n
+                ORDER BY n  -- so that the limit may end the join
             ) met JOIN tterec.item_evidence_@generation@ e ON e.item_id = met.item_id
             ORDER BY met.n
             LIMIT @leaders@

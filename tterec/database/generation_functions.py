@@ -14,8 +14,9 @@ _NAME = re.compile(r"CREATE OR REPLACE FUNCTION tterec\.(\w+)_@generation@")
 
 def body() -> str:
     """Their text. `@generation@` in it stands for the number, `@extension@` for the schema of the
-    type `vector`, `@weights@` for the weights of ratings, as vectors, `@leaders@` for LEADERS."""
-    return resources.sql("generation/serving.sql")
+    type `vector`, `@weights@` for the weights of ratings, as vectors."""
+    # Here, so that functions with another number are seen to be those of another version.
+    return resources.sql("generation/serving.sql").replace("@leaders@", str(LEADERS))
 
 
 def pattern() -> str:
@@ -34,7 +35,6 @@ def create(connection: Connection, generation: int) -> None:
     meant = {
         "@generation@": str(generation),
         "@extension@": schema,
-        "@leaders@": str(LEADERS),
         # Immutable: made when the function is planned.
         "@weights@": ", ".join(
             f"array_fill({weight!r}::real, ARRAY[{dim}])::{schema}.vector" for weight in weights
