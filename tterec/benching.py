@@ -124,6 +124,7 @@ def bench_index(
                     built = _built(database, connection, model, name, items=len(items))
                 with stage(connection, f"measure {name}", progress):
                     rows += [_measured(one, probes, wanted, k, progress) for one in built]
+                del built  # two of them need not fit
     return Bench(model.generation, len(items), model.dim, len(probes), k, recall, rows)
 
 

@@ -67,8 +67,9 @@ def _beyond(progress: ProgressCallback, done: int) -> ProgressCallback:
     """Progress of a run that goes on where so many users are done."""
 
     def shown(step: Progress) -> None:
-        total = None if step.total is None else step.total + done
-        progress(replace(step, done=step.done + done, total=total))
+        if step.total is not None:  # else it is no step through the users
+            step = replace(step, done=step.done + done, total=step.total + done)
+        progress(step)
 
     return shown
 
