@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from pathlib import Path
+
+from tterec.urls import mask_password
 
 
 class Targets:
@@ -33,8 +34,13 @@ class Targets:
     def end(self) -> None:
         """Print the command that was run; exit with 1 where a target is missed."""
         program = f"tests.benchmarks.{Path(sys.argv[0]).stem}"
-        # A database's URL may hold a password.
-        given = [re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", one) for one in sys.argv[1:]]
-        print(f"by     {shlex.join(['python', '-m', program, *given])}", flush=True)
+        given = shlex.join(["python", "-m", program, *map(_masked, sys.argv[1:])])
+        print(f"by     {given}", flush=True)
         if self._missed:
             sys.exit(1)
+
+
+def _masked(argument: str) -> str:
+    """An argument of the command line; a database's URL without its password."""
+    name, mark, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{name}{mark}{mask_password(value)}"
