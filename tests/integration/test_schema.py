@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -149,13 +151,20 @@ def test_the_extension_may_live_in_any_schema(empty_database: Database) -> None:
     assert schema.differences(empty_database) == []
 
 
-def test_lists_come_to_a_database_of_0004_that_has_data(empty_database: Database) -> None:
-    with empty_database.engine() as engine, engine.begin() as outer:
+@contextmanager
+def database_of(empty: Database, revision: str) -> Iterator[Connection]:
+    """A connection to a database that an earlier tterec has upgraded."""
+    with empty.engine() as engine, engine.begin() as outer:
         connection = outer.connection.driver_connection
         assert connection is not None
         connection.execute("CREATE EXTENSION vector")
         connection.execute("CREATE SCHEMA tterec")
-        command.upgrade(schema._alembic_config(outer), "0004")
+        command.upgrade(schema._alembic_config(outer), revision)
+        yield connection
+
+
+def test_lists_come_to_a_database_of_0004_that_has_data(empty_database: Database) -> None:
+    with database_of(empty_database, "0004") as connection:
         connection.execute(
             "INSERT INTO tterec.users (user_id) VALUES (5);"
             "INSERT INTO tterec.models (status, objective, seed, config, sources)"
@@ -176,12 +185,7 @@ def test_lists_come_to_a_database_of_0004_that_has_data(empty_database: Database
 def test_the_key_comes_to_hold_the_ratings_and_lists_of_before_go(
     empty_database: Database,
 ) -> None:
-    with empty_database.engine() as engine, engine.begin() as outer:
-        connection = outer.connection.driver_connection
-        assert connection is not None
-        connection.execute("CREATE EXTENSION vector")
-        connection.execute("CREATE SCHEMA tterec")
-        command.upgrade(schema._alembic_config(outer), "0005")
+    with database_of(empty_database, "0005") as connection:
         connection.execute(
             "INSERT INTO tterec.books (book_id, isbn, title) SELECT i, i, i FROM"
             " generate_series(1, 200) i;"
