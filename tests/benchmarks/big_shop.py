@@ -23,6 +23,7 @@ from tests.integration import generations
 from tterec import pipeline
 from tterec.database import vectors
 from tterec.database.connection import Connection, Database
+from tterec.ranking.second_stage import LEADS
 from tterec.records import Ranker, TrainedVectors
 
 _ROWS_A_CHUNK = 4096
@@ -122,7 +123,8 @@ class _Draw:
 
 
 def ranker(genres: NDArray[np.int64], *, candidates: int = 200, seed: int = 2) -> Ranker:
-    """A second stage: 30 to 100 weights a book, mostly of its genre, ten leads, and an author."""
+    """A second stage: 30 to 100 weights a book, mostly of its genre, as many leads as a fitted
+    one has, and an author."""
     draw, books = _Draw(genres, seed), len(genres)
     authors = max(books // 3, 1)
     of_book = draw.random.integers(0, authors, books)
@@ -142,7 +144,7 @@ def ranker(genres: NDArray[np.int64], *, candidates: int = 200, seed: int = 2) -
         offsets=np.searchsorted(cells, np.arange(books + 1) * width),
         sources=cells % width,
         weights=weights,
-        leads=draw(np.repeat(genres[:, None], 10, axis=1)) + 1,
+        leads=draw(np.repeat(genres[:, None], LEADS, axis=1)) + 1,
         width=width,
         trait_offsets=np.arange(books + 1),
         traits=books + of_book,

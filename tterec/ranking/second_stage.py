@@ -19,8 +19,9 @@ from tterec.records import LEADERS, Interactions, ProgressCallback, Ranker, Trai
 CANDIDATES = 200
 """Items nearest to the user's vector that the second stage looks at. With 100 the first 20 were
 as good as with all items, on Book-Crossing's core (NDCG@20 .0844) and on MovieLens 100k (.380)."""
-LEADS = 10
-"""Items that it looks at for each item that the user has met. 5 and 50 gave the same lists."""
+LEADS = 5
+"""Items that it looks at for each of the LEADERS. On Book-Crossing's core 10 gave an NDCG@20 of
+.0923, 5 gave .0922, and none .0919; of readers of 100 books .149, .151 and .146."""
 
 
 class Stage:
