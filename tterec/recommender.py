@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -348,6 +349,7 @@ class Recommender:
                 return self._strategic.bulk(connection, strategy, filters)
             return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
 
+        rules = self._ask(partial(bulk_lists.spelled, rules=rules))
         with timed(progress, "read vectors"):
             bulk = self._ask(held, "read vectors")
         at_once = bulk.users_at_once(bulk_lists.depth(rules, k))

@@ -9,7 +9,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = book);
+    asked bigint := tterec.item_id_of(book);
     embedded record;
     model record;
     found real;
@@ -91,7 +91,7 @@ LANGUAGE plpgsql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = book);
+    asked bigint := tterec.item_id_of(book);
     embedded record;
     model record;
     profile @extension@.vector;
