@@ -101,14 +101,21 @@ BEGIN
 END
 $$;
 
--- The id of the item with this ISBN, the smallest of several; NULL where there is none.
+-- The id of the item with this ISBN, the smallest of several; an error where there is none.
 CREATE OR REPLACE FUNCTION tterec.item_id_of(isbn text) RETURNS bigint
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     spelled CONSTANT text := (tterec.spelled_isbns(ARRAY[isbn]))[1];
+    found bigint;
 BEGIN
-    RETURN (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = spelled);
+    SELECT min(c.item_id) INTO found FROM tterec.catalogue c WHERE c.isbn = spelled;
+    IF found IS NULL THEN
+        RAISE EXCEPTION 'there is no book with ISBN % in the catalogue', coalesce(isbn, 'NULL')
+            USING ERRCODE = 'no_data_found',
+                HINT = 'Look it up: SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE ''%word%''';
+    END IF;
+    RETURN found;
 END
 $$;

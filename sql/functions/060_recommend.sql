@@ -216,11 +216,6 @@ DECLARE
     model record;
     embedding @extension@.vector;
 BEGIN
-    IF asked IS NULL THEN
-        RAISE EXCEPTION 'there is no book with ISBN % in the catalogue', coalesce(book, 'NULL')
-            USING ERRCODE = 'no_data_found',
-                HINT = 'Look it up: SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE ''%word%''';
-    END IF;
     SELECT m.generation, m.ef_search INTO model
     FROM tterec.active_model a JOIN tterec.models m ON m.generation = a.generation;
     IF FOUND THEN

@@ -137,7 +137,7 @@ CALLS = {
     "history": ["history(1)", "history(1000000)"],
     "history_of_name": ["history_of_name('1')", "history_of_name('nobody')"],
     "history_digest": ["history_digest(1)"],
-    "item_id_of": ["item_id_of('0000000004')", "item_id_of('nope')"],
+    "item_id_of": ["item_id_of('0000000004')"],
     "leads_1": ["leads_1('{1, 7}', '{2}', '{3}')"],
     "listed": ["listed(1, 5)", "listed(2, 5)"],
     "listed_among": [f"listed_among(500, 5, {FILTERS})"],
