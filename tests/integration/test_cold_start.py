@@ -113,7 +113,7 @@ def in_python(database: Database, profile: dict[str, Any]) -> np.ndarray:
             assert model is not None
             return cold_start.profile_vector(connection, model, profile)
 
-        return recommender._ask(vector)
+        return recommender._session.ask(vector)
 
 
 def in_sql(connection: Connection, profile: dict[str, Any]) -> np.ndarray:
