@@ -250,6 +250,15 @@ def depth(rules: Rules | None, k: int) -> int:
     return listing.depth(rules, k)
 
 
+def spelled(connection: Connection, rules: Rules | None) -> Rules | None:
+    """The rules with their ISBNs as the catalogue has them."""
+    if rules is None or not rules.on:
+        return rules
+    from tterec import listing
+
+    return listing.spelled(connection, rules)
+
+
 def under_rules(
     connection: Connection, bulk: BulkLists, users: Sequence[User], k: int, rules: Rules
 ) -> list[list[Recommendation]]:

@@ -112,7 +112,7 @@ def _with_ranker(
     evidence = second_stage.fit_evidence(interactions, item_ids, progress, without=validation)
     traits = traits_of(items)
     judges = histories.of_users(interactions, validation.user_ids)
-    rest = histories.select(judges, ~histories.paired(judges, validation))
+    rest = judges.select(~histories.paired(judges, validation))
     mixed = mixture.mix(evidence, traits, model.vectors, rest, validation)
     if mixed is None:
         return model

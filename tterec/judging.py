@@ -23,7 +23,7 @@ from tterec.evaluation.figures import (
     judge_ratings,
 )
 from tterec.evaluation.groups import USER_GROUPS, user_groups
-from tterec.evaluation.holdouts import SPLITS, Holdout, hold_out, refuse_leak, select
+from tterec.evaluation.holdouts import SPLITS, Holdout, hold_out, refuse_leak
 from tterec.ranking import baselines, clusters, simple_lists
 from tterec.ranking.histories import Met, met_by, user_vectors
 from tterec.ranking.lists import ranked_lists
@@ -135,19 +135,19 @@ def judge(
     `fit` is given the training part only: not what is shown, not what is judged by, and in a
     split of unseen users no features of these users.
     """
-    interactions = select(interactions, np.isin(interactions.item_ids, items.ids))
+    interactions = interactions.select(np.isin(interactions.item_ids, items.ids))
     holdout = hold_out(protocol.split, interactions, share=protocol.share, seed=config.seed)
     training, known, test = (
-        select(interactions, part) for part in (holdout.training, holdout.known, holdout.test)
+        interactions.select(part) for part in (holdout.training, holdout.known, holdout.test)
     )
     refuse_leak(training, test)
     judges = _judges(test, protocol.users, config.seed)
-    test = select(test, np.isin(test.user_ids, judges))
+    test = test.select(np.isin(test.user_ids, judges))
     relevant = _relevant(test, judges, protocol.relevant_from)
     model = fit(training, _seen_users(users, interactions, holdout), items, config, progress)
     popular = baselines.popularity(training, items.ids)
     catalogue = Catalogue(items.ids, popular, len(np.unique(training.user_ids)))
-    mine = select(known, np.isin(known.user_ids, judges))
+    mine = known.select(np.isin(known.user_ids, judges))
     with timed(progress, "item-kNN"):
         rankers = _rankers(model, training, mine, catalogue, protocol.k)
     left_out = None
@@ -209,7 +209,7 @@ def _relevant(test: Interactions, judges: Index, least: float | None) -> list[In
     """The relevant held-out items of each judge. EvaluationError where there is none at all."""
     if least is not None:
         # NaN is not less: an unrated interaction is relevant.
-        test = select(test, ~(test.ratings < least))
+        test = test.select(~(test.ratings < least))
     if len(test) == 0:
         raise EvaluationError(
             f"no held-out interaction is rated {least:g} or more; choose a lower --relevant-from"
@@ -287,7 +287,7 @@ def _judge_predictions(
     test: Interactions,
 ) -> None:
     """Add to `judged` how well the rated held-out interactions are predicted."""
-    rated = select(test, ~np.isnan(test.ratings))
+    rated = test.select(~np.isnan(test.ratings))
     vectors = model.vectors
     user = np.searchsorted(judges, rated.user_ids)
     embedded = user_vectors(vectors, met_by(known, judges, vectors.item_ids), judges)

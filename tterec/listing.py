@@ -99,6 +99,17 @@ def _vectors(connection: Connection, model: LiveModel, item_ids: Index) -> NDArr
     return np.array(rows, dtype=np.float32).reshape(-1, model.dim)
 
 
+def spelled(connection: Connection, rules: Rules) -> Rules:
+    """The rules with their ISBNs as the catalogue has them."""
+    if rules.available is None and not rules.unavailable:
+        return rules
+    return replace(
+        rules,
+        available=rules.available and pgvector.spelled_isbns(connection, rules.available),
+        unavailable=pgvector.spelled_isbns(connection, rules.unavailable),
+    )
+
+
 def depth(rules: Rules, k: int) -> int:
     """How many a list under the rules is first made from: the n that `find` is first asked for."""
     wanted = max(CANDIDATES, 3 * k)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from tterec import arguments, bulk_lists, errors, explaining, single_lists
-from tterec.database import schema
+from tterec import arguments, bulk_lists, explaining, many_lists, single_lists
+from tterec.bulk_lists import BulkLists
 from tterec.database.connection import Connection, Database
-from tterec.database.driver_errors import errors_wrapped
 from tterec.filters import Filters
 from tterec.records import (
     Contribution,
     Kind,
-    Progress,
     ProgressCallback,
     Recommendation,
     Strategy,
@@ -29,20 +23,13 @@ from tterec.retrieval import pgvector, precomputed
 from tterec.retrieval import users as user_rows
 from tterec.retrieval.choice import PGVECTOR, Indexes
 from tterec.retrieval.pgvector import NO_ITEMS
-from tterec.store.stages import showing
+from tterec.retrieval.session import Session
 from tterec.strategic_lists import StrategicLists
-from tterec.timings import timed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from tterec.bulk_lists import Bulk
-    from tterec.bulk_strategies import BulkStrategy
     from tterec.ranking.rules import Rules
-
-T = TypeVar("T")
-
-_MAKE = "make lists"
 
 
 class Recommender:
@@ -60,11 +47,9 @@ class Recommender:
 
     def __init__(self, url: str | Database | None = None, *, index: str = PGVECTOR) -> None:
         self._indexes = Indexes(index)
-        self._database = url if isinstance(url, Database) else Database.resolve(url)
-        self._connection: Connection | None = None
-        self._strategic = StrategicLists(self._database, self._indexes)
-        self._resources = ExitStack()
-        self._close = weakref.finalize(self, self._resources.close)
+        database = url if isinstance(url, Database) else Database.resolve(url)
+        self._strategic = StrategicLists(database, self._indexes)
+        self._session = Session(database)
 
     def __enter__(self) -> Recommender:
         return self
@@ -74,8 +59,7 @@ class Recommender:
 
     def close(self) -> None:
         """Close the connection. The next question opens another."""
-        self._connection = None
-        self._resources.close()
+        self._session.close()
 
     def recommend(
         self,
@@ -129,7 +113,7 @@ class Recommender:
 
             return single_lists.under_rules(connection, rules, k, user_id, best)
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def recommend_for_profile(
         self,
@@ -160,13 +144,13 @@ class Recommender:
                 ),
             )
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def profile_features(self) -> dict[str, Kind] | None:
         """The features that `recommend_for_profile` knows; None where no generation is live."""
         from tterec import cold_start
 
-        return self._ask(cold_start.features)
+        return self._session.ask(cold_start.features)
 
     def recommend_for_books(
         self,
@@ -204,7 +188,7 @@ class Recommender:
                 ),
             )
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def similar(
         self,
@@ -231,7 +215,7 @@ class Recommender:
                 lambda n: single_lists.near(connection, self._indexes, item_id, n, among),
             )
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def popular(
         self, k: int = 10, *, rules: Rules | None = None, filters: Filters | None = None
@@ -250,7 +234,7 @@ class Recommender:
                 lambda n: pgvector.popular(connection, model, n, NO_ITEMS, among),
             )
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def score(self, user: User, isbn: str) -> float | None:
         """The score that `recommend` orders the book by, whether or not the user has met it.
@@ -275,11 +259,11 @@ class Recommender:
             user_id, history = user_rows.known(connection, [user])[0]
             return explaining.explain(connection, user_id, history, item_id)
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def generation(self) -> int | None:
         """The number of the live generation; None before the first is promoted."""
-        model = self._ask(pgvector.live_model)
+        model = self._session.ask(pgvector.live_model)
         return None if model is None else model.generation
 
     def serving(self) -> dict[str, Any]:
@@ -297,11 +281,11 @@ class Recommender:
                 "index": self._indexes.name,
             }
 
-        return self._ask(work)
+        return self._session.ask(work)
 
     def everybody(self) -> list[User]:
         """Every user, in the order in which recommend_many goes through all."""
-        return self._ask(user_rows.all_users)
+        return self._session.ask(user_rows.all_users)
 
     def recommend_many(
         self,
@@ -323,55 +307,13 @@ class Recommender:
         """
         k = arguments.checked_k(k)
         self._strategic.prepare(strategy, progress)
-        return self._many(
-            users, k, ranker, rules, filters=filters, strategy=strategy, progress=progress
-        )
 
-    def _many(
-        self,
-        users: Iterable[User] | None,
-        k: int,
-        ranker: bool,
-        rules: Rules | None,
-        *,
-        filters: Filters | None,
-        strategy: Strategy | None,
-        progress: ProgressCallback,
-    ) -> Iterator[tuple[User, list[Recommendation]]]:
-        if users is None:
-            users = self.everybody()
-        total = len(users) if isinstance(users, Sequence) else None
-        remaining, done = iter(users), 0
-
-        def held(connection: Connection) -> Bulk | BulkStrategy:
+        def held(connection: Connection) -> BulkLists:
             if strategy is not None:
                 return self._strategic.bulk(connection, strategy, filters)
             return bulk_lists.Bulk(connection, ranker, self._indexes, filters)
 
-        with timed(progress, "read vectors"):
-            bulk = self._ask(held, "read vectors")
-        at_once = bulk.users_at_once(bulk_lists.depth(rules, k))
-        seconds = 0.0  # without what is done with the lists in between
-        progress(Progress(_MAKE, 0, total))
-        while batch := list(islice(remaining, at_once)):
-
-            def work(
-                connection: Connection, batch: list[User] = batch
-            ) -> list[list[Recommendation]]:
-                nonlocal bulk
-                if bulk.model and not pgvector.still_there(connection, bulk.model):
-                    bulk = held(connection)
-                if rules is None or not rules.on:
-                    return bulk.recommend(connection, batch, k)
-                return bulk_lists.under_rules(connection, bulk, batch, k, rules)
-
-            began = time.perf_counter()
-            lists = self._ask(work, _MAKE)
-            seconds += time.perf_counter() - began
-            yield from zip(batch, lists, strict=True)
-            done += len(batch)
-            progress(Progress(_MAKE, done, total))
-        progress(Progress(_MAKE, seconds=seconds))
+        return many_lists.one_by_one(self._session, held, users, k, rules=rules, progress=progress)
 
     @staticmethod
     def to_pandas(recommendations: Iterable[Recommendation]) -> DataFrame:
@@ -380,30 +322,3 @@ class Recommender:
 
         rows = [asdict(one) for one in recommendations]
         return pd.DataFrame(rows, columns=list(Recommendation.__dataclass_fields__))
-
-    def _ask(self, work: Callable[[Connection], T], name: str | None = None) -> T:
-        """What `work` returns; with a name, the connection is shown as a stage of that name."""
-        held = self._connection
-        try:
-            return self._asked(work, name)
-        except errors.ConnectionFailed:
-            if held is None:
-                raise
-        # The connection was an old one: the server may be back, or have ended idle sessions.
-        return self._asked(work, name)
-
-    def _asked(self, work: Callable[[Connection], T], name: str | None) -> T:
-        with errors_wrapped():
-            connection = self._connection
-            if connection is None or connection.closed:
-                self.close()
-                connection = self._resources.enter_context(self._database.connect())
-                pgvector.prepare(connection)
-                pgvector.in_snapshot(connection, lambda: schema.require_current(connection))
-                self._connection = connection
-
-            def named() -> T:
-                with nullcontext() if name is None else showing(connection, name):
-                    return work(connection)
-
-            return pgvector.in_snapshot(connection, named)

@@ -97,6 +97,12 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.user_ids)
 
+    def select(self, rows: slice | NDArray[np.integer | np.bool_]) -> Interactions:
+        """Some of them, by a mask (n,) or by rows."""
+        return Interactions(
+            self.user_ids[rows], self.item_ids[rows], self.ratings[rows], self.rated_at[rows]
+        )
+
 
 @dataclass(frozen=True)
 class Column:

@@ -115,10 +115,11 @@ def under_rules(
         return best(k)
     from tterec import listing
 
+    spelled = listing.spelled(connection, rules)
     model = pgvector.live_model(connection)
 
     def find(n: int) -> tuple[list[Recommendation], listing.Facts]:
         found = best(n)
-        return found, listing.read_facts(connection, model, rules, found)
+        return found, listing.read_facts(connection, model, spelled, found)
 
-    return listing.under_rules(rules, k, user_id or 0, find)
+    return listing.under_rules(spelled, k, user_id or 0, find)

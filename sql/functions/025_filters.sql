@@ -96,7 +96,7 @@ BEGIN
                 CASE wanted.name
                     WHEN 'only_isbns' THEN '%s = ANY (%L::text[])' ELSE '%s <> ALL (%L::text[])' END,
                 isbn,
-                ARRAY(SELECT jsonb_array_elements_text(filters -> wanted.name)))
+                tterec.spelled_isbns(ARRAY(SELECT jsonb_array_elements_text(filters -> wanted.name))))
             WHEN wanted.name = 'min_ratings' THEN NULL  -- below
             WHEN wanted.column_name = 'year' THEN format(
                 '%s %s %s', year, CASE wanted.name WHEN 'min_year' THEN '>=' ELSE '<=' END,

@@ -51,7 +51,7 @@ BEGIN
                 coalesce(array_agg(i.rating ORDER BY
                     i.rated_at DESC NULLS LAST, i.rating DESC NULLS LAST, i.item_id), '{}')
             FROM tterec.named_interactions i
-            WHERE i.name = $1::pg_catalog.%I AND i.name::text = $1
+            WHERE i.name = $1::pg_catalog.%I
             $query$, id_type)
         INTO items, ratings USING history_of_name.name;
     ELSE

@@ -184,7 +184,7 @@ BEGIN
     INTO given
     FROM (
         SELECT c.item_id::bigint, max(g.rating) AS rating
-        FROM unnest(isbns, recommend_for_books.ratings) AS g (isbn, rating)
+        FROM unnest(tterec.spelled_isbns(isbns), recommend_for_books.ratings) AS g (isbn, rating)
             JOIN tterec.catalogue c ON c.isbn = g.isbn
         GROUP BY c.item_id
     ) b;
@@ -212,16 +212,10 @@ AS $$
 #variable_conflict use_column
 DECLARE
     wanted int := tterec.checked_k(k);
-    asked bigint;
+    asked bigint := tterec.item_id_of(book);
     model record;
     embedding @extension@.vector;
 BEGIN
-    SELECT min(c.item_id) INTO asked FROM tterec.catalogue c WHERE c.isbn = book;
-    IF asked IS NULL THEN
-        RAISE EXCEPTION 'there is no book with ISBN % in the catalogue', coalesce(book, 'NULL')
-            USING ERRCODE = 'no_data_found',
-                HINT = 'Look it up: SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE ''%word%''';
-    END IF;
     SELECT m.generation, m.ef_search INTO model
     FROM tterec.active_model a JOIN tterec.models m ON m.generation = a.generation;
     IF FOUND THEN

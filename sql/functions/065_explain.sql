@@ -1,7 +1,8 @@
 -- Why a book stands where it stands: its score for a user, and what that is made of.
 
 -- The score that tterec.recommend orders the book by for a user with this history, whether or not
--- the book is in it. NULL where the user or the book has no vector.
+-- the book is in it. NULL where the user or the book has no vector; an error where there is no such
+-- book.
 CREATE OR REPLACE FUNCTION tterec.score_after(
     user_id bigint, items bigint[], ratings real[], book text)
 RETURNS real
@@ -9,7 +10,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = book);
+    asked bigint := tterec.item_id_of(book);
     embedded record;
     model record;
     found real;
@@ -76,7 +77,8 @@ AS $$
 $$;
 
 -- What the score is the sum of, the largest first: the user's own books that count, and, in a row
--- without a book, their profile. No rows where there is no score.
+-- without a book, their profile. No rows where there is no score; an error where there is no such
+-- book.
 --
 -- The inner product is linear in the history vectors: a book's share of it is weight(rating) *
 -- history vector * embedding, over the root of the number of books, and over the length of the sum
@@ -91,7 +93,7 @@ LANGUAGE plpgsql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    asked bigint := (SELECT min(c.item_id) FROM tterec.catalogue c WHERE c.isbn = book);
+    asked bigint := tterec.item_id_of(book);
     embedded record;
     model record;
     profile @extension@.vector;

@@ -1,4 +1,8 @@
--- The items behind ISBNs.
-SELECT isbn, item_id
-FROM tterec.catalogue
-WHERE isbn = ANY (%(isbns)s::text[])
+-- The items behind ISBNs, each as it was given.
+WITH asked AS MATERIALIZED (
+    SELECT %(isbns)s::text[] AS given, tterec.spelled_isbns(%(isbns)s::text[]) AS spelled
+)
+SELECT one.given, c.item_id
+FROM asked a, unnest(a.given, a.spelled) AS one (given, spelled)
+    JOIN tterec.catalogue c
+        ON c.isbn = one.spelled AND c.isbn = ANY ((SELECT spelled FROM asked)::text[])

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.quality_sets import REAL, SETS, Parts, select
+from tests.benchmarks.quality_sets import REAL, SETS, Parts
 from tests.benchmarks.targets import Targets
 from tterec import fitting, towers
 from tterec.config import TrainingConfig
@@ -53,14 +53,14 @@ def change_of(parts: Parts, seed: int) -> Change:
     random = np.random.default_rng([seed, 9])
     interactions, users, items = parts
     kept_back = random.random(len(interactions)) < SHARE
-    rest = select(interactions, ~kept_back)
+    rest = interactions.select(~kept_back)
     new_users = random.random(len(users)) < COMERS
     new_items = random.random(len(items)) < COMERS
     new = random.random(len(rest)) < SHARE
     new |= np.isin(rest.user_ids, users.ids[new_users])
     new |= np.isin(rest.item_ids, items.ids[new_items])
-    old = select(rest, ~new), _rows(users, ~new_users), _rows(items, ~new_items)
-    return Change(old, (rest, users, items), new, select(interactions, kept_back))
+    old = rest.select(~new), _rows(users, ~new_users), _rows(items, ~new_items)
+    return Change(old, (rest, users, items), new, interactions.select(kept_back))
 
 
 def _rows(table: FeatureTable, kept: NDArray[np.bool_]) -> FeatureTable:
@@ -70,7 +70,7 @@ def _rows(table: FeatureTable, kept: NDArray[np.bool_]) -> FeatureTable:
 
 def ndcg(model: TrainedModel, change: Change, which: NDArray[np.bool_] | None = None) -> float:
     """Mean NDCG@20 over the users with something to be judged by."""
-    judged = change.judged if which is None else select(change.judged, which)
+    judged = change.judged if which is None else change.judged.select(which)
     users = np.unique(judged.user_ids)
     order = np.argsort(judged.user_ids, kind="stable")
     starts = np.searchsorted(judged.user_ids[order], users)

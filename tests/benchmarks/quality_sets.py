@@ -76,7 +76,7 @@ def inner(data: QualitySet) -> QualitySet:
 def split(name: str, seed: int, parts: Parts, held_out: NDArray[np.bool_]) -> QualitySet:
     """A set of which the interactions where `held_out` (n,) is true are to be judged by."""
     interactions, users, items = parts
-    train, test = select(interactions, ~held_out), select(interactions, held_out)
+    train, test = interactions.select(~held_out), interactions.select(held_out)
     liked = np.isnan(test.ratings) | (test.ratings >= LIKED)
     judged, relevant = _by_user(test.user_ids[liked], test.item_ids[liked])
     return QualitySet(name, seed, train, users, items, test, judged, relevant)
@@ -93,16 +93,6 @@ def held_out_by_user(user_ids: NDArray[np.int64], share: float, seed: int) -> ND
     return held_out
 
 
-def select(interactions: Interactions, rows: NDArray[np.bool_]) -> Interactions:
-    """The interactions where `rows` (n,) is true."""
-    return Interactions(
-        interactions.user_ids[rows],
-        interactions.item_ids[rows],
-        interactions.ratings[rows],
-        interactions.rated_at[rows],
-    )
-
-
 def _by_user(
     user_ids: NDArray[np.int64], item_ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], ...]]:
@@ -114,9 +104,9 @@ def _by_user(
 def _core(data_dir: Path) -> Parts:
     """Explicit ratings: of books with at least 5, then by users with at least 5 of those."""
     interactions, users, items = _book_crossing(data_dir)
-    kept = select(interactions, ~np.isnan(interactions.ratings))
-    kept = select(kept, _frequent(kept.item_ids))
-    kept = select(kept, _frequent(kept.user_ids))
+    kept = interactions.select(~np.isnan(interactions.ratings))
+    kept = kept.select(_frequent(kept.item_ids))
+    kept = kept.select(_frequent(kept.user_ids))
     users = _rows(users, np.isin(users.ids, kept.user_ids))
     return kept, users, _rows(items, np.isin(items.ids, kept.item_ids))
 

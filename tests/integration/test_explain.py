@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from psycopg import errors as pg
 
 from tests.integration.generations import plant, plant_ratings, random_ranker, random_vectors
 from tests.integration.test_surfaces import BOOKS, STRANGER, by_sql, plant_shop
@@ -118,12 +119,29 @@ def test_where_there_is_no_vector_there_is_no_score(database: Database) -> None:
             assert explain(connection, user, isbn) == []
             assert recommender.score(user, isbn) is None
             assert recommender.explain(user, isbn) == []
-        assert score(connection, 1, "nope") is None
-        assert explain(connection, 1, "nope") == []
         assert score(connection, "1", "0000000001") == score(connection, 1, "0000000001")
         assert explain(connection, "1", "0000000001") == explain(connection, 1, "0000000001")
-        with pytest.raises(errors.UnknownBook, match="no book with ISBN nope"):
-            recommender.score(1, "nope")
+
+
+def test_a_book_that_is_in_no_catalogue_is_an_error_everywhere(database: Database) -> None:
+    """Before a generation is live as afterwards, for who is known and for who is not."""
+    said = "there is no book with ISBN nope in the catalogue"
+    for live in (False, True):
+        if live:
+            plant_books_and_one_more(database)
+        with database.connect(autocommit=True) as connection, Recommender(database) as recommender:
+            for user in (1, STRANGER, "1", "nobody"):
+                for ask in (score, explain):
+                    with pytest.raises(pg.NoDataFound, match=said) as raised:
+                        ask(connection, user, "nope")
+                    assert "tterec.catalogue" in str(raised.value.diag.message_hint)
+                for ask in (recommender.score, recommender.explain):
+                    with pytest.raises(errors.UnknownBook, match=said):
+                        ask(user, "nope")
+            with pytest.raises(pg.NoDataFound, match=said):
+                by_sql(connection, "similar_books('nope')")
+            with pytest.raises(errors.UnknownBook, match=said):
+                recommender.similar("nope")
 
 
 def plant_books_and_one_more(database: Database) -> None:

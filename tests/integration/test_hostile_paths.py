@@ -137,6 +137,7 @@ CALLS = {
     "history": ["history(1)", "history(1000000)"],
     "history_of_name": ["history_of_name('1')", "history_of_name('nobody')"],
     "history_digest": ["history_digest(1)"],
+    "item_id_of": ["item_id_of('0000000004')"],
     "leads_1": ["leads_1('{1, 7}', '{2}', '{3}')"],
     "listed": ["listed(1, 5)", "listed(2, 5)"],
     "listed_among": [f"listed_among(500, 5, {FILTERS})"],
@@ -189,6 +190,13 @@ CALLS = {
     "search_width": ["search_width(40, 10, 5)"],
     "similar_books": ["similar_books('0000000004', 5)"],
     "similar_to": ["similar_to('0000000004', 5)"],
+    "source_type": ["source_type('tterec.source_items', '{isbn,item_id}')"],
+    "spelled": [
+        f"spelled('{{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11,no}}', '{name}')"
+        for name in ("uuid", "bpchar", "text")
+    ],
+    "spelled_isbns": ["spelled_isbns('{0000000004}')"],
+    "spelled_names": ["spelled_names('{1}')"],
     "untouched": ["untouched(1, 1, 0, NULL, NULL)"],
     "user_id_of": ["user_id_of(' 12 ')"],
     "user_id_type": ["user_id_type()"],

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.generations import plant, random_ranker, random_vectors
 from tests.integration.test_surfaces import assert_same, by_sql
 from tests.integration.test_train import rows
-from tterec import Filters, Recommender
+from tterec import Filters, Recommender, Rules, errors
 from tterec.database.connection import Connection, Database
 from tterec.store import reading, sources
 from tterec.store.sources import Queries
@@ -37,7 +37,7 @@ class IdType:
         return self.made.format(number)
 
 
-UUID = "(to_char({}, 'FM00000000') || '-0000-4000-8000-000000000000')::uuid"
+UUID = "(to_char({}, 'FM00000000') || '-0000-4000-8000-00000000beef')::uuid"
 TYPES = [
     IdType("text", "'name ' || {}"),
     IdType("varchar(20)", "'name ' || {}"),
@@ -155,6 +155,83 @@ def test_ids_of_each_type_are_served_by_the_shops_own_index(
         for nobody in ("nobody", "", "{}", "0" * 40):
             assert by_sql(connection, "recommend(%s::text, 1)", nobody)[0]["source"] == "popular"
             assert recommender.recommend(nobody, 1)[0].source == "popular"
+
+
+SPELLINGS = {
+    "uuid": [str.upper, "{{{}}}".format, lambda one: one.replace("-", "").upper()],
+    "shop.nested": [str.upper],
+    "char(12)": [lambda one: one.ljust(12)],
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_an_id_is_the_same_in_every_spelling_of_its_type(database: Database, name: str) -> None:
+    (ids,) = (one for one in TYPES if one.name == name)
+    with Recommender(database) as recommender, database.connect(autocommit=True) as connection:
+        plant_shop(connection, ids)
+        connection.execute(
+            f"INSERT INTO shop.met SELECT {ids.of('9999')}, {ids.of('5')}, 9".encode()
+        )
+        known, newcomer, thing, other = (
+            str(rows(connection, f"SELECT ({ids.of(number)})::text")[0][0])
+            for number in ("77", "9999", "5", "6")
+        )
+        for spell in SPELLINGS[name]:
+            for user in (known, newcomer):
+                wanted, given = recommender.recommend(user), spell(user)
+                assert given != user
+                assert {one.source for one in wanted} == {"history"}
+                assert recommender.recommend(given) == wanted
+                assert dict(recommender.recommend_many([given, given, user])) == {
+                    given: wanted,
+                    user: wanted,
+                }
+                assert_same(
+                    by_sql(connection, "recommend(%s::text)", given), [asdict(x) for x in wanted]
+                )
+                assert recommender.score(given, spell(thing)) == recommender.score(user, thing)
+            assert rows(connection, "SELECT tterec.user_id_of(%s)", spell(known)) == rows(
+                connection, "SELECT tterec.user_id_of(%s)", known
+            )
+            for call, given_isbn in (
+                ("similar_books(%s)", thing),
+                ("recommend_for_books(ARRAY[%s])", thing),
+                ("explain(%s, %s)", thing),
+                ("popular_books(5, only_isbns => ARRAY[%s])", thing),
+                ("popular_books(5, without_isbns => ARRAY[%s])", thing),
+            ):
+                of = (known, given_isbn) if call.startswith("explain") else (given_isbn,)
+                found = rows(connection, f"SELECT * FROM tterec.{call}", *of)
+                assert found, call
+                spelled = [spell(one) for one in of]
+                assert rows(connection, f"SELECT * FROM tterec.{call}", *spelled) == found, call
+            assert recommender.similar(spell(thing)) == recommender.similar(thing)
+            assert recommender.recommend_for_books(
+                [spell(thing), other], [3, 9]
+            ) == recommender.recommend_for_books([thing, other], [3, 9])
+            for make in (
+                lambda isbns: {"filters": Filters(only_isbns=isbns)},
+                lambda isbns: {"filters": Filters(without_isbns=isbns)},
+                lambda isbns: {"rules": Rules(available=isbns)},
+                lambda isbns: {"rules": Rules(unavailable=isbns)},
+            ):
+                theirs = [one.isbn for one in recommender.recommend(known, 3)]
+                wanted = recommender.recommend(known, 3, **make(theirs))
+                spelled = [spell(one) for one in theirs]
+                assert recommender.recommend(known, 3, **make(spelled)) == wanted
+                (many,) = recommender.recommend_many([known], 3, **make(spelled))
+                assert many[1] == wanted
+
+
+def test_ids_that_are_texts_are_others_in_another_spelling(database: Database) -> None:
+    with Recommender(database) as recommender, database.connect(autocommit=True) as connection:
+        plant_shop(connection, TYPES[0])
+        known, other = "name 77", "NAME 77"
+        assert recommender.recommend(known, 1)[0].source == "history"
+        assert recommender.recommend(other, 1)[0].source == "popular"
+        assert by_sql(connection, "recommend(%s::text, 1)", other)[0]["source"] == "popular"
+        with pytest.raises(errors.UnknownBook):
+            recommender.similar("NAME 5")
 
 
 def test_sources_of_another_type_are_served_in_a_session_that_is_already_open(

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,11 @@ import psycopg
 import pytest
 
 from tests.integration.generations import plant_ratings
+from tests.integration.test_stats import command
 from tests.integration.test_surfaces import assert_same, by_sql, plant_shop
 from tests.integration.test_user_lists import serves
 from tterec import Filters, Recommender, errors, pipeline
+from tterec.cli.stats import lines
 from tterec.database import programs, system_user
 from tterec.database.cluster import Cluster
 from tterec.database.connection import Connection, Database
@@ -161,6 +163,11 @@ def test_statistics_come_from_a_replica(servers: Servers) -> None:
     assert [one.bytes for one in theirs.indexes or ()] == [one.bytes for one in ours.indexes or ()]
     assert theirs.dead_tuples is None
     assert {"dead_tuples", "worker_listens"} <= theirs.unseen.keys()
+    table = command(url=servers.replica.url).stdout.splitlines()
+    assert table[1] == "This server is a replica."
+    assert theirs.live is not None
+    later = replace(theirs, live=replace(theirs.live, generation=123, previous=122))
+    assert max(map(len, [*table, *"\n".join(lines(later)).splitlines()])) <= 80
 
 
 def test_lists_made_on_the_primary_serve_there(servers: Servers) -> None:

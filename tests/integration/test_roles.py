@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import numpy as np
 import psycopg
 import pytest
 
 from tests.integration import generations
 from tterec import errors, pipeline
 from tterec.database import roles
-from tterec.database.connection import Database
+from tterec.database.connection import Connection, Database
+from tterec.store.pruning import Pruned
 
 
 def as_reader(database: Database, statement: str) -> list[tuple[object, ...]]:
@@ -110,3 +113,56 @@ def test_a_member_of_whoever_trained_may_upgrade(
     with empty_database.connect() as connection:
         connection.execute(str(caught.value).rpartition(": ")[2].encode())
     pipeline.upgrade(shop)
+
+
+def test_who_may_not_drop_a_generation_is_told_before_any_is_dropped(
+    two_roles: tuple[Database, Database], empty_database: Database
+) -> None:
+    """Also where the first that would go is the role's own."""
+    shop, trainer = two_roles
+    with trainer.connect() as connection:
+        for _ in range(3):
+            generations.plant(connection, generations.random_vectors(np.arange(1, 31)))
+    janitor = Database(psycopg.conninfo.make_conninfo(empty_database.url, user="janitor"))
+    with empty_database.connect(autocommit=True) as connection:
+        connection.execute(
+            "CREATE ROLE janitor LOGIN; GRANT ALL ON SCHEMA tterec TO janitor;"
+            "GRANT ALL ON ALL TABLES IN SCHEMA tterec TO janitor"
+        )
+        connection.execute(
+            "DO $$ DECLARE one record; BEGIN"
+            " FOR one IN SELECT 'TABLE' AS kind, oid::regclass::text AS name FROM pg_class"
+            "  WHERE relkind = 'r' AND relnamespace = 'tterec'::regnamespace AND relname ~ '_1$'"
+            "  UNION ALL SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc"
+            "  WHERE pronamespace = 'tterec'::regnamespace AND proname ~ '_1$'"
+            " LOOP EXECUTE format('ALTER %s %s OWNER TO janitor', one.kind, one.name); END LOOP;"
+            " END $$"
+        )
+        before = everything(connection)
+        try:
+            with pytest.raises(errors.DatabaseError) as caught:
+                pipeline.models_prune(janitor)
+            said = str(caught.value)
+            assert re.search(r"the role janitor may not drop tterec\.\w+_2\b.* and \d more", said)
+            assert "_1" not in said
+            assert 'which "trainer" owns; nothing was changed; run tterec models prune as' in said
+            assert said.endswith('as a superuser, first: GRANT "trainer" TO "janitor"')
+            assert "\n" not in said
+            assert everything(connection) == before
+            # Who owns the schema may drop whatever is in it.
+            assert pipeline.models_prune(shop).pruned == [1, 2]
+            # What stays need not be one's own.
+            assert pipeline.models_prune(janitor) == Pruned()
+        finally:
+            connection.execute("DROP OWNED BY janitor CASCADE; DROP ROLE janitor")
+
+
+def everything(connection: Connection) -> list[tuple[object, ...]]:
+    """What a prune could drop or change, and who owns it."""
+    return connection.execute(
+        "SELECT oid::regclass::text, relowner FROM pg_class"
+        " WHERE relnamespace = 'tterec'::regnamespace UNION ALL"
+        " SELECT oid::regprocedure::text, proowner FROM pg_proc"
+        " WHERE pronamespace = 'tterec'::regnamespace UNION ALL"
+        " SELECT generation || status, 0 FROM tterec.models ORDER BY 1"
+    ).fetchall()

@@ -206,3 +206,126 @@ def test_the_key_comes_to_hold_the_ratings_and_lists_of_before_go(
         assert any("Index Only Scan using ratings_pkey" in row[0] for row in plan), plan
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("INSERT INTO tterec.ratings (user_id, book_id) VALUES (5, 7)")
+
+
+REFERRING = """
+    CREATE SCHEMA shop;
+    CREATE TABLE shop.reviews (
+        reader bigint, book bigint, words text, CONSTRAINT "of: a 50%% rating" FOREIGN KEY (reader,
+        book) REFERENCES tterec.ratings ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE shop.votes (book bigint, reader bigint);
+    CREATE TABLE shop.gifts (reader bigint, book bigint) PARTITION BY HASH (reader);
+    CREATE TABLE shop.gifts_0 PARTITION OF shop.gifts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+    INSERT INTO shop.reviews VALUES (5, 7, 'good');
+    INSERT INTO shop.votes VALUES (7, 5), (1, 1);
+    INSERT INTO shop.gifts VALUES (5, 7);
+    ALTER TABLE shop.votes ADD CONSTRAINT of_rating FOREIGN KEY (reader, book)
+        REFERENCES tterec.ratings (user_id, book_id) NOT VALID;
+    ALTER TABLE shop.gifts ADD FOREIGN KEY (reader, book) REFERENCES tterec.ratings;
+    COMMENT ON CONSTRAINT of_rating ON shop.votes IS 'it''s older than some of its rows'
+""".replace("%%", "%")
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated,
+        obj_description(oid, 'pg_constraint')
+    FROM pg_constraint WHERE confrelid = 'tterec.ratings'::regclass ORDER BY 1, 2
+"""
+
+
+def plant_a_rating(connection: Connection) -> None:
+    """Book 7, user 5 and their rating."""
+    connection.execute(
+        "INSERT INTO tterec.books (book_id, isbn) VALUES (7, '7');"
+        "INSERT INTO tterec.users (user_id) VALUES (5);"
+        "INSERT INTO tterec.ratings (user_id, book_id, rating) VALUES (5, 7, 9)"
+    )
+
+
+def test_an_applications_foreign_keys_outlive_the_new_key(empty_database: Database) -> None:
+    with database_of(empty_database, "0005") as connection:
+        plant_a_rating(connection)
+        connection.execute(REFERRING)
+        before = connection.execute(CONSTRAINTS).fetchall()
+    pipeline.upgrade(empty_database)
+    assert schema.differences(empty_database) == []
+    with empty_database.connect(autocommit=True) as connection:
+        after = connection.execute(CONSTRAINTS).fetchall()
+        assert after == before
+        assert {(row[0], row[3]) for row in after} == {
+            ("shop.reviews", True),
+            ("shop.votes", False),
+            ("shop.gifts", True),
+            ("shop.gifts_0", True),
+        }
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            connection.execute("INSERT INTO shop.votes VALUES (7, 6)")
+        connection.execute("DELETE FROM shop.votes")
+        connection.execute("DELETE FROM shop.gifts")
+        connection.execute("DELETE FROM tterec.ratings")
+        assert connection.execute("SELECT count(*) FROM shop.reviews").fetchone() == (0,)
+
+
+def test_foreign_keys_of_another_role_are_named_and_nothing_is_changed(
+    empty_database: Database,
+) -> None:
+    with database_of(empty_database, "0005") as connection:
+        plant_a_rating(connection)
+        connection.execute(REFERRING)
+    with empty_database.connect() as connection:
+        connection.execute(
+            "CREATE ROLE librarian LOGIN; CREATE ROLE reviewer;"
+            "ALTER TABLE shop.votes OWNER TO reviewer; ALTER TABLE shop.reviews OWNER TO reviewer;"
+            "ALTER TABLE shop.gifts OWNER TO librarian; GRANT USAGE ON SCHEMA shop TO librarian;"
+            "ALTER SCHEMA tterec OWNER TO librarian"
+        )
+        connection.execute(
+            "DO $$ DECLARE one record; BEGIN FOR one IN SELECT oid::regclass AS name FROM pg_class"
+            " WHERE relnamespace = 'tterec'::regnamespace AND relkind = 'r' LOOP EXECUTE"
+            " format('ALTER TABLE %s OWNER TO librarian', one.name); END LOOP; END $$"
+        )
+        connection.execute(
+            f"GRANT CREATE ON DATABASE {connection.info.dbname} TO librarian".encode()
+        )
+        before = connection.execute(CONSTRAINTS).fetchall()
+    librarian = Database(empty_database.url.replace("postgres@", "librarian@"))
+    try:
+        with pytest.raises(errors.DatabaseError) as caught:
+            pipeline.upgrade(librarian)
+        said = str(caught.value)
+        assert "\n" not in said
+        assert 'of: a 50% rating" of shop.reviews (owner reviewer)' in said
+        assert "of_rating of shop.votes (owner reviewer)" in said
+        assert "shop.gifts" not in said
+        with empty_database.connect(autocommit=True) as connection:
+            assert schema.current(connection) == "0005"
+            assert connection.execute(CONSTRAINTS).fetchall() == before
+            drop = said[said.index("ALTER TABLE") : said.index("; and after it: ")]
+            connection.execute(drop.encode())
+            pipeline.upgrade(librarian)
+            connection.execute(said[said.index("; and after it: ") + 16 :].encode())
+            after = connection.execute(CONSTRAINTS).fetchall()
+            assert [row[:4] for row in after] == [row[:4] for row in before]
+    finally:
+        with empty_database.connect(autocommit=True) as connection:
+            connection.execute("DROP OWNED BY librarian, reviewer CASCADE")
+            connection.execute("DROP ROLE librarian, reviewer")
+
+
+def test_what_is_built_on_the_old_key_is_named_and_nothing_is_changed(
+    empty_database: Database,
+) -> None:
+    with database_of(empty_database, "0005") as connection:
+        plant_a_rating(connection)
+        connection.execute(
+            "CREATE VIEW public.best AS SELECT user_id, book_id, rating FROM tterec.ratings"
+            " GROUP BY user_id, book_id"
+        )
+    with pytest.raises(errors.DatabaseError) as caught:
+        pipeline.upgrade(empty_database)
+    assert "view best depends on constraint ratings_pkey" in str(caught.value)
+    assert "run: tterec db upgrade, and create it again" in str(caught.value)
+    assert "CASCADE" not in str(caught.value)
+    with empty_database.connect(autocommit=True) as connection:
+        assert schema.current(connection) == "0005"
+        connection.execute("DROP VIEW public.best")
+    pipeline.upgrade(empty_database)
+    assert schema.differences(empty_database) == []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.integration.test_cold_start import by_the_towers
 from tests.integration.test_surfaces import assert_same, by_sql
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP, stored
 from tterec import Recommender, clustering, errors, pipeline, updating, working
@@ -237,7 +238,7 @@ def test_profiles_of_new_and_changed_users(shop: Database) -> None:
     assert updating.update(shop).users == Counts(new=1, changed=1)
     assert one(shop, "SELECT source FROM tterec.recommend(500) LIMIT 1") == "profile"
     vector = one(shop, "SELECT tterec.user_vector(500)::real[]")
-    expected = pipeline.load_towers(shop).embed_user({"location": "oslo, norway", "age": 30})
+    expected = by_the_towers(shop, {"location": "oslo, norway", "age": 30})
     np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 

@@ -17,6 +17,7 @@ from psycopg import errors as pg
 from tests.integration.test_train import CONFIG, FILM_FILES, FILMS, SHOP
 from tests.integration.test_update import NEW_BOOK, everything_named, film, one, run
 from tterec import errors, pipeline, updating, working
+from tterec.database import doctor
 from tterec.database.connection import Database
 from tterec.records import Progress
 from tterec.store import item_updates, locks
@@ -322,6 +323,36 @@ def test_a_worker_stops_where_another_version_has_upgraded_the_schema(shop: Data
         until(lambda: any("SchemaOutdated" in line for line in running.said))
         assert "newer than this tterec" in running.said[-1]
     assert len(queued(shop)) == 1  # it is left to a worker of the new version
+
+
+def test_the_doctor_sees_a_worker_that_does_not_keep_up(shop: Database) -> None:
+    """A worker listens, and what another one has taken and never ends stays in the queue."""
+    with psycopg.connect(shop.url) as hung, worker(shop):
+        run(shop, NEW_BOOK)
+        until(lambda: queued(shop) == [])
+        hung.execute(
+            "INSERT INTO tterec.changes (kind, id, queued_at) VALUES"
+            " ('item', 900, now() - interval '50 minutes'), ('item', 1, now())"
+        )
+        hung.commit()
+        hung.execute("SELECT FROM tterec.changes FOR UPDATE")
+        run(shop, "UPDATE tterec.books SET author = 'Author 1' WHERE book_id = 2")
+        until(lambda: len(queued(shop)) == 2)  # the worker is awake, and follows
+        assert doctor.examine(shop) == []  # so long may an update of everything take
+        hung.execute(
+            "UPDATE tterec.changes SET queued_at = now() - interval '130 minutes' WHERE id = 900"
+        )
+        hung.commit()
+        hung.execute("SELECT FROM tterec.changes FOR UPDATE")
+        (note,) = doctor.examine(shop)
+        assert not note.problem
+        said = "2 changes wait in the queue, the oldest for 2 hours, and a worker listens"
+        assert note.what.startswith(said)
+        assert "tterec worker" in note.mend
+        hung.rollback()
+        run(shop, "UPDATE tterec.books SET author = 'Author 0' WHERE book_id = 2")
+        until(lambda: queued(shop) == [])
+        assert doctor.examine(shop) == []
 
 
 def test_an_app_may_insert_without_knowing_the_queue(shop: Database) -> None:

@@ -40,6 +40,7 @@ MAY_IMPORT["assemble"] = LEAVES | {"retrieval", "ranking"}
 MAY_IMPORT["arguments"] = LEAVES | {"database", "retrieval"}
 MAY_IMPORT["single_lists"] = MAY_IMPORT["assemble"] | {"assemble", "database", "listing"}
 MAY_IMPORT["bulk_lists"] = MAY_IMPORT["single_lists"]
+MAY_IMPORT["many_lists"] = MAY_IMPORT["bulk_lists"] | {"bulk_lists"}
 MAY_IMPORT["explaining"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["cold_start"] = MAY_IMPORT["bulk_lists"]
 MAY_IMPORT["strategies"] = MAY_IMPORT["bulk_lists"]

@@ -12,7 +12,7 @@ from tests.unit.towers.worlds import interactions_of, planted_tastes
 from tterec import fitting
 from tterec.config import TrainingConfig
 from tterec.errors import EvaluationError, InvalidArgument
-from tterec.evaluation.holdouts import hold_out, select
+from tterec.evaluation.holdouts import hold_out
 from tterec.judging import Fit, Protocol, Report, judge
 from tterec.records import (
     FeatureTable,
@@ -33,7 +33,7 @@ def joined(first: Interactions, second: Interactions) -> Interactions:
         for name in ("user_ids", "item_ids", "ratings", "rated_at")
     }
     order = np.lexsort((pairs["item_ids"], pairs["user_ids"]))
-    return select(Interactions(**pairs), order)
+    return Interactions(**pairs).select(order)
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def command(*, style: str, database_url: str | None) -> None:
     if style == "json":
         click.echo(json.dumps(as_json(found), indent=2))
     else:
-        click.echo("\n".join(_lines(found)))
+        click.echo("\n".join(lines(found)))
 
 
 def as_json(found: Stats) -> dict[str, object]:
@@ -63,16 +63,18 @@ def as_json(found: Stats) -> dict[str, object]:
     return asdict(found) | shares
 
 
-def _lines(found: Stats) -> Iterator[str]:
+def lines(found: Stats) -> Iterator[str]:
+    """The table, for people: of 80 columns unless names are long."""
     if found.live is None:
         yield "No generation is live; run: tterec train"
     else:
         before = found.live.previous
         yield (
             f"Generation {found.live.generation} is live since {found.live.promoted_at}"
-            + (f"; before it, generation {before}" if before is not None else "")
-            + ("; this is a replica" if found.replica else "")
+            + (f"; before it: {before}" if before is not None else "")
         )
+    if found.replica:
+        yield "This server is a replica."
     if found.recall is not None:
         yield _recall(found.recall)
     for name, stale in (("users", found.users), ("books", found.books)):

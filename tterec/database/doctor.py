@@ -29,6 +29,9 @@ _ROWS_WORTH_AN_INDEX = 10_000
 # Who runs `tterec worker --once` every night has a queue in the evening.
 _LONG_QUEUE = 10_000
 _OLD_SECONDS = 36 * 3600
+# With a worker a change waits for seconds, and during an update of everything for as long as that
+# takes: of 20,000 books, all of them changed, two minutes, so of 270,000 half an hour.
+_BEHIND_SECONDS = 3600
 
 
 def examine(database: Database) -> list[Finding]:
@@ -121,25 +124,33 @@ def _schema(connection: Connection) -> Iterator[Finding]:
 
 
 def _queue(connection: Connection) -> Iterator[Finding]:
-    """Changes that wait, and nobody who would take them."""
+    """Changes that wait, and nobody who would take them, or nobody who keeps up."""
     row = connection.execute(
         "SELECT count(*), extract(epoch FROM clock_timestamp() - min(queued_at))::float8"
         " FROM tterec.changes"
     ).fetchone()
     assert row is not None
     rows, seconds = int(row[0]), float(row[1] or 0)
-    if rows < _LONG_QUEUE and seconds < _OLD_SECONDS:
-        return
     # A replica sees the queue, but not who listens on the primary.
-    if listeners.any_listens(connection) or value(connection, "SELECT pg_is_in_recovery()"):
+    if value(connection, "SELECT pg_is_in_recovery()"):
         return
     waiting = "1 change waits" if rows == 1 else f"{rows:,} changes wait"
-    yield Finding(
-        False,
-        f"{waiting} in the queue, the oldest for {seconds / 3600:,.0f} hours, and no worker "
-        "listens: new books are in no list",
-        "tterec worker, or from time to time: tterec update",
-    )
+    waiting += f" in the queue, the oldest for {seconds / 3600:,.0f} hours, and "
+    listens = listeners.any_listens(connection)
+    if listens and seconds >= _BEHIND_SECONDS:
+        yield Finding(
+            False,
+            f"{waiting}a worker listens: it does not keep up, is held up, or has just started",
+            "if it goes on, another one beside it: tterec worker; what holds it up, psql: SELECT "
+            "application_name, state, wait_event, query FROM pg_stat_activity WHERE "
+            "application_name LIKE 'tterec%'",
+        )
+    elif not listens and (rows >= _LONG_QUEUE or seconds >= _OLD_SECONDS):
+        yield Finding(
+            False,
+            f"{waiting}no worker listens: new books are in no list",
+            "tterec worker, or from time to time: tterec update",
+        )
 
 
 def _index(connection: Connection, generation: int, rows: int) -> Iterator[Finding]:

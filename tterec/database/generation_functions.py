@@ -62,9 +62,14 @@ def recreate(connection: Connection) -> None:
         create(connection, generation)
 
 
+def names(generation: int) -> list[str]:
+    """The names of a generation's, whether or not they are there."""
+    return [f"{name}_{generation}" for name in _names()]
+
+
 def missing(connection: Connection, generation: int) -> list[str]:
     """The names of those that are not there."""
-    wanted = [f"{name}_{generation}" for name in _names()]
+    wanted = names(generation)
     rows = connection.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
         " AND proname = ANY (%s)",
@@ -84,7 +89,7 @@ def _existing(connection: Connection, generation: int) -> list[str]:
     rows = connection.execute(
         "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
         " AND proname = ANY (%s)",
-        ([f"{name}_{generation}" for name in _names()],),
+        (names(generation),),
     ).fetchall()
     return [str(row[0]) for row in rows]
 

@@ -85,16 +85,6 @@ def hold_out(split: str, interactions: Interactions, *, share: float, seed: int)
     return found
 
 
-def select(interactions: Interactions, rows: Mask | Index) -> Interactions:
-    """Some of the interactions, by a mask or by rows."""
-    return Interactions(
-        interactions.user_ids[rows],
-        interactions.item_ids[rows],
-        interactions.ratings[rows],
-        interactions.rated_at[rows],
-    )
-
-
 def refuse_leak(training: Interactions, test: Interactions) -> None:
     """Raise EvaluationError if a pair of user and item of `test` is also in `training`."""
     users = np.concatenate([training.user_ids, test.user_ids])

@@ -80,11 +80,11 @@ def met_by_all(
     user_ids, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     at = 0
     for some in grouping.whole_users(known.user_ids):
-        part = select(known, some)
+        part = known.select(some)
         kept = grouping.among(part.item_ids, item_ids)
         if without is not None:
             kept &= ~paired(part, without)
-        part = select(part, kept)
+        part = part.select(kept)
         # NaN, negated, still comes last.
         order = np.lexsort((part.item_ids, -part.ratings, -part.rated_at, part.user_ids))
         items[at : at + len(part)] = np.searchsorted(item_ids, part.item_ids[order])
@@ -103,7 +103,7 @@ def of_users(known: Interactions, user_ids: Index) -> Interactions:
         np.flatnonzero(grouping.among(known.user_ids[piece], wanted)) + piece.start
         for piece in arrays.pieces(len(known))
     ]
-    return select(known, np.concatenate([np.zeros(0, dtype=np.int64), *rows]))
+    return known.select(np.concatenate([np.zeros(0, dtype=np.int64), *rows]))
 
 
 def paired(interactions: Interactions, others: Interactions) -> NDArray[np.bool_]:
@@ -114,13 +114,6 @@ def paired(interactions: Interactions, others: Interactions) -> NDArray[np.bool_
     some = interactions.user_ids[rows].tolist(), interactions.item_ids[rows].tolist()
     found[rows] = [pair in pairs for pair in zip(*some, strict=True)]
     return found
-
-
-def select(known: Interactions, rows: slice | NDArray[np.integer | np.bool_]) -> Interactions:
-    """These interactions alone."""
-    return Interactions(
-        known.user_ids[rows], known.item_ids[rows], known.ratings[rows], known.rated_at[rows]
-    )
 
 
 def user_vectors(vectors: TrainedVectors, met: Met, user_ids: Index) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from tterec import arrays
 from tterec.ranking import exact
-from tterec.ranking.histories import Index, Met, met_by_all, paired, select
+from tterec.ranking.histories import Index, Met, met_by_all, paired
 from tterec.ranking.item_weights import fit_item_weights
 from tterec.ranking.traits import Trait
 from tterec.records import LEADERS, Interactions, ProgressCallback, Ranker, TraitValue, ignore
@@ -135,7 +135,7 @@ def _mean_voice(known: Interactions, without: Interactions | None) -> float:
     """How much the mean rated interaction counts; 1 where none is rated."""
     voices, at, rated = arrays.empty(len(known), np.float64), 0, 0
     for piece in arrays.pieces(len(known)):
-        part = select(known, piece)
+        part = known.select(piece)
         ratings = part.ratings if without is None else part.ratings[~paired(part, without)]
         given = ~np.isnan(ratings)
         voices[at : at + len(ratings)] = np.where(given, exact.voices(ratings, 0.0), 0.0)

@@ -108,8 +108,15 @@ def item_vectors(
 
 
 def books(connection: Connection, isbns: Iterable[str]) -> list[tuple[str, int]]:
-    """ISBN and item id of each ISBN that the catalogue knows."""
+    """ISBN, as it was given, and item id of each that the catalogue knows."""
     return [(isbn, item) for isbn, item in query(connection, "books", isbns=list(isbns))]
+
+
+def spelled_isbns(connection: Connection, isbns: Iterable[str]) -> list[str]:
+    """ISBNs as the catalogue has them: where they are uuids, each has one spelling there."""
+    row = query(connection, "spelled_isbns", isbns=list(isbns)).fetchone()
+    assert row is not None
+    return list(row[0])
 
 
 def listed(

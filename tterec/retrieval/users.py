@@ -38,7 +38,8 @@ NO_HISTORY = History(NO_ITEMS, np.zeros(0, np.float32))
 def user_ids(connection: Connection, users: Sequence[User]) -> list[int | None]:
     """The id of each user, given by id or by name; None for a name that has none.
 
-    In a shop with text ids a name is looked up; else it is the number that it spells.
+    In a shop with text ids a name is looked up, a uuid in whatever spelling; else it is the number
+    that it spells.
     """
     users = named(users)
     names = [user for user in users if isinstance(user, str)]
@@ -95,7 +96,7 @@ def known(connection: Connection, users: Sequence[User]) -> list[tuple[int | Non
     by_id = histories(connection, [user_id for user_id in ids if user_id is not None])
     by_name: dict[str, History] = {}
     unnumbered = [user for user, i in zip(users, ids, strict=True) if i is None]
-    names = [user for user in unnumbered if isinstance(user, str)]
+    names = list(dict.fromkeys(user for user in unnumbered if isinstance(user, str)))
     if names:
         by_name = _by_owner(query(connection, "named_histories", names=names).fetchall())
     return [

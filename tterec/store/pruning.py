@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from psycopg import errors as pg
 
 from tterec import errors
+from tterec.database import ownership
 from tterec.database.connection import Connection
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.store import generations, locks, registry, vector_tables
@@ -38,10 +39,13 @@ def prune(
     Their rows stay in the registry, without the weights. A reader whose snapshot is older than
     the last promotion may still be on an older generation: it is waited for, up to
     `wait_seconds`, else what it may read is left, and so is a table that is locked. With no
-    generation live, the newest ready one is kept. `connection` must be in autocommit mode.
+    generation live, the newest ready one is kept. `connection` must be in autocommit mode. Raises
+    DatabaseError, and nothing is dropped, where some of them may not be dropped by this role.
     """
     result = Pruned()
     candidates = _candidates(connection)
+    tables = [name for generation in candidates for name in vector_tables.names(generation)]
+    ownership.require_droppable(connection, list(candidates), tables)
     served = [generation for generation, status in candidates.items() if status == "ready"]
     if served and not _older_snapshots_gone(connection, wait_seconds, progress):
         for generation in served:

@@ -35,6 +35,11 @@ def table(kind: str, generation: int) -> sql.Identifier:
     return sql.Identifier("tterec", f"{kind}_{generation}")
 
 
+def names(generation: int) -> list[str]:
+    """The names of a generation's tables, whether or not they are there."""
+    return [f"{kind}_{generation}" for kind in TABLES]
+
+
 def create(
     connection: Connection,
     generation: int,

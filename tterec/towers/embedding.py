@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from tterec.towers import model, weights
 from tterec.towers.columns import dense_width, token_count
 from tterec.towers.features import Encoded, Features
 from tterec.towers.histories import rows_of
-from tterec.towers.profile import profile_table
 from tterec.towers.ragged import Index
 
 CHUNK = 16_384
@@ -120,17 +119,6 @@ class Towers:
     def embed_users(self, table: FeatureTable) -> Vectors:
         """The profile part of users' vectors: float32 (n, d)."""
         return self.embed_encoded_users(self.user_features.encode(table))
-
-    def embed_user(self, values: Mapping[str, Any]) -> Vectors:
-        """The vector of a user with these features and no history: float32 (d,).
-
-        Raises InvalidArgument for an unknown feature or a value of another type.
-        """
-        profiles = self.embed_users(profile_table(self.user_features, values))
-        if self.normalised:
-            profiles = model.unit(torch.from_numpy(profiles)).numpy()
-        vector: Vectors = profiles[0]
-        return vector
 
     def embed_encoded_users(self, encoded: Encoded) -> Vectors:
         """As embed_users, of a table that is encoded already."""

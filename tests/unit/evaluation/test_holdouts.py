@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tterec.errors import EvaluationError, InvalidArgument
-from tterec.evaluation.holdouts import SPLITS, hold_out, refuse_leak, select
+from tterec.evaluation.holdouts import SPLITS, hold_out, refuse_leak
 from tterec.records import Interactions
 
 
@@ -49,7 +49,7 @@ def test_the_parts_are_disjoint_and_no_pair_of_the_test_is_learned_from(
     except EvaluationError:
         return
     assert np.all(found.training.astype(int) + found.shown + found.test == 1)
-    refuse_leak(select(given, found.training), select(given, found.test))
+    refuse_leak(given.select(found.training), given.select(found.test))
     learned = set(users[found.training])
     if split == "unseen-users":
         assert not learned & set(users[found.test])
@@ -74,7 +74,7 @@ def test_the_order_of_the_interactions_does_not_matter(
         first = hold_out(split, given, share=0.3, seed=seed)
     except EvaluationError:
         return
-    again = hold_out(split, select(given, shuffled), share=0.3, seed=seed)
+    again = hold_out(split, given.select(shuffled), share=0.3, seed=seed)
     for part in ("training", "shown", "test"):
         assert np.array_equal(getattr(first, part)[shuffled], getattr(again, part))
 
@@ -157,7 +157,7 @@ def test_a_planted_leak_is_caught() -> None:
     leaking = found.training.copy()
     leaking[np.flatnonzero(found.test)[:3]] = True
     with pytest.raises(EvaluationError, match=r"3 held-out interactions .* such as user 0 with"):
-        refuse_leak(select(given, leaking), select(given, found.test))
+        refuse_leak(given.select(leaking), given.select(found.test))
 
 
 def test_the_same_item_of_another_user_is_no_leak() -> None:

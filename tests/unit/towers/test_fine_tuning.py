@@ -12,7 +12,7 @@ import torch
 
 from tests.unit.towers.worlds import World, interactions_of, planted_tastes, texts, user_vector
 from tterec.config import TrainingConfig
-from tterec.records import Column, FeatureTable, Interactions, TrainedModel
+from tterec.records import Column, FeatureTable, TrainedModel
 from tterec.towers import Towers, fine_tune, fine_tuning, train
 from tterec.towers.batches import id_gates
 from tterec.towers.features import Features
@@ -23,12 +23,6 @@ from tterec.towers.torch_optimiser import TorchOptimiser
 from tterec.towers.warm_start import carry_over
 
 CONFIG = TrainingConfig(dim=16, epochs=6, threads=1)
-
-
-def select(given: Interactions, rows: np.ndarray) -> Interactions:
-    return Interactions(
-        given.user_ids[rows], given.item_ids[rows], given.ratings[rows], given.rated_at[rows]
-    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +44,7 @@ def before(request: pytest.FixtureRequest, world: World, new: np.ndarray) -> Tra
     config = replace(CONFIG, objective=request.param)
     columns = (replace(column, values=column.values[:216]) for column in world.items.columns)
     items = FeatureTable(world.items.ids[:216], tuple(columns))
-    return train(select(world.interactions, ~new), world.users, items, config)
+    return train(world.interactions.select(~new), world.users, items, config)
 
 
 @pytest.fixture
@@ -99,7 +93,7 @@ def test_it_learns_new_items_and_forgets_no_old_ones(world: World, new: np.ndarr
     hidden[216:] = None
     items = FeatureTable(world.items.ids, (Column("genre", "text", hidden),))
     old = FeatureTable(items.ids[:216], (Column("genre", "text", hidden[:216]),))
-    model = train(select(world.interactions, ~new), world.users, old, CONFIG)
+    model = train(world.interactions.select(~new), world.users, old, CONFIG)
     live = Towers.load(model.weights, model.features, CONFIG)
     made = fine_tune(live, world.interactions, new, world.users, items, config=CONFIG)
     metrics = made.metrics
@@ -202,7 +196,7 @@ def test_items_that_are_gone_do_not_come_back(live: Towers, world: World, new: n
         world.users.ids[5:], (replace(world.users.columns[0], values=np.zeros(395)),)
     )
     kept = (world.interactions.item_ids >= 5) & (world.interactions.user_ids >= 5)
-    given = select(world.interactions, kept)
+    given = world.interactions.select(kept)
     made = fine_tune(live, given, new[kept], users, items, config=replace(live.config, epochs=2))
     again = Towers.load(made.weights, made.features, live.config)
     assert made.vectors.item_ids.min() == again.item_ids.min() == 5

@@ -1,0 +1,2 @@
+-- ISBNs as the catalogue has them.
+SELECT tterec.spelled_isbns(%(isbns)s::text[])
