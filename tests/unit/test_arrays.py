@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,62 @@ def test_training_from_files_learns_the_same_to_the_last_bit(
     assert from_files.ranker is not None
     assert np.array_equal(from_files.ranker.weights, in_memory.ranker.weights)
     assert np.array_equal(from_files.ranker.sources, in_memory.ranker.sources)
+
+
+_LIMITED = """
+import resource, sys
+import numpy as np, psutil
+from tterec import arrays
+from tterec.config import TrainingConfig
+from tterec.records import FeatureTable, Interactions
+from tterec.towers import train
+
+ITEMS, EACH = 500, 50
+arrays.AT_ONCE = 2**14
+config = TrainingConfig(objective="mse", dim=4, epochs=1, threads=1, ranker=False)
+
+
+def learn(users):
+    held = [arrays.empty(users * EACH, kind) for kind in ("i8", "i8", "f4", "f8")]
+    for piece in arrays.pieces(users * EACH):
+        n = np.arange(piece.start, piece.stop)
+        held[0][piece] = n // EACH
+        held[1][piece] = (n // EACH * 7 + n % EACH * 10) % ITEMS
+        held[2][piece] = n % 11
+        held[3][piece] = n % 1000
+    of_users = FeatureTable(np.arange(users))
+    return train(Interactions(*held), of_users, FeatureTable(np.arange(ITEMS)), config)
+
+
+learn(100)  # all that is imported and reserved once
+limit = psutil.Process().memory_info().data + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+if sys.argv[2] == "memory":
+    arrays.SHARE = 0
+print(learn(int(sys.argv[3])).metrics["interactions"])
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("place", ["files", "memory"])
+def test_training_ends_in_memory_that_its_interactions_do_not_fit_into(
+    place: str, tmp_path: Path
+) -> None:
+    """The kernel limits the memory; the same without files shows that the limit is one."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(32 * 2**20), place, "20000"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert list(tmp_path.iterdir()) == []
+    if place == "files":
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) > 990_000
+    else:
+        assert done.returncode != 0
+        assert "allocate" in done.stderr
 
 
 def test_towers_that_do_not_fit_are_refused_before_they_learn(
