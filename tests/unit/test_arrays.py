@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -240,8 +242,20 @@ def test_towers_that_do_not_fit_are_refused_before_they_learn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = planted_series()
-    monkeypatch.setattr(memory, "free_bytes", lambda: 20_000)
     said: list[Progress] = []
-    with pytest.raises(TrainingError, match=r"towers of 400 items .* --dim 2, leave"):
-        fitting.fit(world.interactions, world.users, world.items, CONFIG, said.append)
-    assert not [step for step in said if step.stage in {"features", "train"}]
+
+    def refused(free: int, config: TrainingConfig) -> str:
+        monkeypatch.setattr(memory, "free_bytes", lambda: free)
+        with pytest.raises(TrainingError, match="towers of 400 items") as raised:
+            fitting.fit(world.interactions, world.users, world.items, config, said.append)
+        return str(raised.value)
+
+    assert refused(20_000, CONFIG).endswith("leave columns out of the items and users queries")
+    # The dimensions that it names are enough, and no more than that.
+    wide = replace(CONFIG, dim=512)
+    said_to = re.search(r"train with --dim (\d+), or on a larger machine$", refused(2**24, wide))
+    assert said_to
+    refused(2**24, replace(CONFIG, dim=2 * int(said_to[1])))
+    assert not [step for step in said if step.stage == "train"]
+    fits = replace(CONFIG, dim=int(said_to[1]))
+    assert fitting.fit(world.interactions, world.users, world.items, fits).vectors.normalised

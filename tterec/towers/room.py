@@ -99,13 +99,13 @@ def _learning(
     kept = every if carried else 0  # what rows were that no step meets
     if config.optimiser == "sparseadam":
         return 3 * every + kept, step  # two moments
-    gradients = every if alone else 2 * every  # as they are, and in one piece for all ranks
-    return 3 * every + kept, max(gradients + 2 * max(tables), step)
+    # Two moments, and gradients, whose memory is not all given back between steps; for all ranks
+    # these are in one piece as well.
+    together = 0 if alone else every
+    return 4 * every + kept, max(together + 2 * max(tables), step)
 
 
-def _first(
-    shape: model.Shape, lesson: Lesson, config: TrainingConfig, held: int, step: int
-) -> int:
+def _first(shape: model.Shape, lesson: Lesson, config: TrainingConfig, held: int, step: int) -> int:
     """What rank 0 takes at most: to start, to learn and judge, or to embed and save in the end."""
     every = sum(_tables(shape))
     of_items, of_users = (FLOAT * shape.dim * len(rows) for rows in (lesson.items, lesson.users))

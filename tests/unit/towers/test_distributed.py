@@ -159,9 +159,7 @@ def _a_rank_without_bfloat16_keeps_all_from_it(group: Group, known: Histories) -
         patch.setattr("tterec.towers.steps.bfloat16_helps", trial)
         for able in ({0: True, 1: False}, {0: False, 1: True}, {0: True, 1: True}):
             learner = learner_of(ranks=group)
-            patch.setattr(
-                "tterec.towers.steps.has_bfloat16", lambda _, able=able: able[group.rank]
-            )
+            patch.setattr("tterec.towers.steps.has_bfloat16", lambda _, able=able: able[group.rank])
             learner.choose_precision(batch)
             assert learner.bfloat16 is all(able.values())
     assert len(tried) == 1
