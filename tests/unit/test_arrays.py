@@ -18,6 +18,8 @@ from tterec import arrays, fitting, grouping, memory
 from tterec.config import TrainingConfig
 from tterec.errors import TrainingError, TterecError
 from tterec.records import Interactions, Progress, TrainedModel
+from tterec.towers import Towers, fine_tune, train
+from tterec.towers.distributed import Alone
 from tterec.towers.histories import Histories, gather_histories
 
 CONFIG = TrainingConfig(dim=8, epochs=2, threads=1)
@@ -253,9 +255,34 @@ def test_towers_that_do_not_fit_are_refused_before_they_learn(
     assert refused(20_000, CONFIG).endswith("leave columns out of the items and users queries")
     # The dimensions that it names are enough, and no more than that.
     wide = replace(CONFIG, dim=512)
-    said_to = re.search(r"train with --dim (\d+), or on a larger machine$", refused(2**24, wide))
+    said_to = re.search(r"train with --dim (\d+), or on a larger machine$", refused(2**23, wide))
     assert said_to
-    refused(2**24, replace(CONFIG, dim=2 * int(said_to[1])))
+    refused(2**23, replace(CONFIG, dim=2 * int(said_to[1])))
     assert not [step for step in said if step.stage == "train"]
     fits = replace(CONFIG, dim=int(said_to[1]))
     assert fitting.fit(world.interactions, world.users, world.items, fits).vectors.normalised
+
+
+class _Beside(Alone):
+    """As if another process of torchrun were on this machine."""
+
+    beside = 1
+
+
+def test_room_is_asked_for_sums_of_the_optimiser_other_processes_and_fine_tuning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = planted_series()
+    config = replace(CONFIG, dim=256, epochs=1)
+    data = world.interactions, world.users, world.items
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**23)
+    live = train(*data, config)
+    with pytest.raises(TrainingError, match="with --dim 128"):
+        train(*data, replace(config, optimiser="adamw"))
+    with pytest.raises(TrainingError, match=r"in 2 processes.*torchrun --nproc-per-node 1, with"):
+        train(*data, config, ranks=_Beside())
+    towers = Towers.load(live.weights, live.features, config)
+    new = np.arange(len(world.interactions)) % 10 == 0
+    monkeypatch.setattr(memory, "free_bytes", lambda: 7_000_000)
+    with pytest.raises(TrainingError, match=r"fine-tune on a larger machine, or .*train --dim 128"):
+        fine_tune(towers, world.interactions, new, world.users, world.items, config=config)
