@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec import fitting, publishing
+from tterec import arrays, fitting, grouping, publishing
 from tterec.config import training_config
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
@@ -128,9 +128,12 @@ def unlearned(
     `rated_only`: what has no rating teaches nothing.
     """
     interactions = data.interactions
-    certain = ~np.isin(interactions.item_ids, item_ids)
     newcomers = np.setdiff1d(data.users.ids, known.user_ids)
-    certain |= np.isin(interactions.user_ids, newcomers)
+    items = np.unique(item_ids)
+    certain = np.zeros(len(interactions), dtype=bool)
+    for piece in arrays.pieces(len(interactions)):
+        certain[piece] = ~grouping.among(interactions.item_ids[piece], items)
+        certain[piece] |= grouping.among(interactions.user_ids[piece], newcomers)
     if known.watermark is not None:
         certain |= _between(interactions, known.watermark, data.read_at.timestamp())
     found = int(np.count_nonzero(certain))
@@ -147,8 +150,11 @@ def _between(interactions: Interactions, after: float, until: float) -> NDArray[
 
 def _among(interactions: Interactions, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which interactions are of these (user, item) pairs (m, 2): bool (n,)."""
-    found = np.isin(interactions.user_ids, pairs[:, 0])
-    found &= np.isin(interactions.item_ids, pairs[:, 1])
+    users, items = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
+    found = np.zeros(len(interactions), dtype=bool)
+    for piece in arrays.pieces(len(interactions)):
+        found[piece] = grouping.among(interactions.user_ids[piece], users)
+        found[piece] &= grouping.among(interactions.item_ids[piece], items)
     known = set(map(tuple, pairs.tolist()))
     rows = np.flatnonzero(found)
     of_rows = interactions.user_ids[rows].tolist(), interactions.item_ids[rows].tolist()

@@ -68,6 +68,14 @@ def trained(url: str, queries: dict[str, Path], in_files: bool) -> float:
     return max(held) if in_files else peak_gigabytes() * 1e9
 
 
+def too_alike(users: int, interactions: int) -> str:
+    """What to say where the second table is no larger than the first."""
+    return (
+        f"the second size gives {users:,} users no more than the first, {interactions:,} "
+        "interactions; ask for larger --interactions in ascending order, or for fewer --users"
+    )
+
+
 def main() -> None:
     """Train twice and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,6 +84,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=2_000)
     parser.add_argument("--in-files", action="store_true")
     options = parser.parse_args()
+    each = [max(wanted // options.users, 1) for wanted in options.interactions]
+    if each[1] <= each[0]:
+        parser.error(too_alike(options.users, each[0] * options.users))
     found: list[tuple[int, float]] = []
     with own_server() as database, tempfile.TemporaryDirectory() as folder:
         pipeline.upgrade(database)
@@ -83,15 +94,16 @@ def main() -> None:
         for name, path in queries.items():
             text = QUERIES[name].format(users=options.users, items=options.items)
             path.write_text(text, encoding="utf-8")
-        for wanted in options.interactions:
+        for of_user in each:
             with database.connect() as connection:
                 connection.execute("DROP TABLE IF EXISTS public.met")
-                each = max(wanted // options.users, 1)
                 connection.execute(
-                    MET.format(users=options.users, items=options.items, each=each).encode()
+                    MET.format(users=options.users, items=options.items, each=of_user).encode()
                 )
                 row = connection.execute("SELECT count(*) FROM public.met").fetchone()
             assert row is not None
+            if found and row[0] <= found[0][0]:
+                parser.error(too_alike(options.users, row[0]))
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 peak = pool.apply(trained, (database.url, queries, options.in_files))
             found.append((row[0], peak))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +63,66 @@ def test_what_outgrows_memory_is_the_same_read_in_order_by_the_server(
         # Were it sorted here, it would be in memory.
         assert name == "rated_at" or isinstance(column.base.base, np.memmap), name
     assert said == once
+
+
+# Blocks of some 110,000 rows; then rows come more and more slowly, as from a busy server.
+_HALF_WAY = 300_000
+_SLOW = f"""
+SELECT g AS user_id, 1 AS item_id,
+    (CASE WHEN g > {_HALF_WAY} THEN length(pg_sleep(0.1)::text) END)::real AS rating
+FROM generate_series(1, {_HALF_WAY + 10_000}) g
+"""
+_NOTHING_FITS = (
+    "from tterec import arrays; arrays.SHARE = 2**60; from tterec.cli import main; main()"
+)
+
+
+def file_bytes(process: subprocess.Popen[str], folder: Path) -> int:
+    """What the open files of a process in a folder, deleted ones as well, hold."""
+    total = 0
+    for one in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(OSError):
+            if str(one.readlink()).startswith(str(folder)):
+                total += one.stat().st_size
+    return total
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at open files through /proc")
+def test_a_stream_that_breaks_off_leaves_no_file_and_says_why(
+    unordered: Database, tmp_path: Path
+) -> None:
+    query, files = tmp_path / "interactions.sql", tmp_path / "files"
+    query.write_text(_SLOW)
+    files.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _NOTHING_FITS, "train", "--interactions-sql", str(query)],
+        env={**os.environ, "TTEREC_DATABASE_URL": unordered.url, "TMPDIR": str(files)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while file_bytes(process, files) < 2 * 110_000 * (8 + 8 + 4):  # two blocks
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        with unordered.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query LIKE 'COPY%'"
+            )
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 1
+    assert stdout == ""
+    assert re.fullmatch(
+        r"Error: the (server ended|connection to the database broke).*; try again\n", stderr
+    )
+    assert list(files.iterdir()) == []
+    assert pipeline.models_list(unordered) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ from tterec import arrays, fitting, grouping, memory
 from tterec.config import TrainingConfig
 from tterec.errors import TrainingError, TterecError
 from tterec.records import Interactions, Progress, TrainedModel
+from tterec.towers import Towers, fine_tune, train
+from tterec.towers.distributed import Alone
 from tterec.towers.histories import Histories, gather_histories
 
 CONFIG = TrainingConfig(dim=8, epochs=2, threads=1)
@@ -179,12 +184,105 @@ def test_training_from_files_learns_the_same_to_the_last_bit(
     assert np.array_equal(from_files.ranker.sources, in_memory.ranker.sources)
 
 
+_LIMITED = """
+import resource, sys
+import numpy as np, psutil
+from tterec import arrays
+from tterec.config import TrainingConfig
+from tterec.records import FeatureTable, Interactions
+from tterec.towers import train
+
+ITEMS, EACH = 500, 50
+arrays.AT_ONCE = 2**14
+config = TrainingConfig(objective="mse", dim=4, epochs=1, threads=1, ranker=False)
+
+
+def learn(users):
+    held = [arrays.empty(users * EACH, kind) for kind in ("i8", "i8", "f4", "f8")]
+    for piece in arrays.pieces(users * EACH):
+        n = np.arange(piece.start, piece.stop)
+        held[0][piece] = n // EACH
+        held[1][piece] = (n // EACH * 7 + n % EACH * 10) % ITEMS
+        held[2][piece] = n % 11
+        held[3][piece] = n % 1000
+    of_users = FeatureTable(np.arange(users))
+    return train(Interactions(*held), of_users, FeatureTable(np.arange(ITEMS)), config)
+
+
+learn(100)  # all that is imported and reserved once
+limit = psutil.Process().memory_info().data + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+if sys.argv[2] == "memory":
+    arrays.SHARE = 0
+print(learn(int(sys.argv[3])).metrics["interactions"])
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("place", ["files", "memory"])
+def test_training_ends_in_memory_that_its_interactions_do_not_fit_into(
+    place: str, tmp_path: Path
+) -> None:
+    """The kernel limits the memory; the same without files shows that the limit is one."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(32 * 2**20), place, "20000"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert list(tmp_path.iterdir()) == []
+    if place == "files":
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) > 990_000
+    else:
+        assert done.returncode != 0
+        assert "allocate" in done.stderr
+
+
 def test_towers_that_do_not_fit_are_refused_before_they_learn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = planted_series()
-    monkeypatch.setattr(memory, "free_bytes", lambda: 20_000)
     said: list[Progress] = []
-    with pytest.raises(TrainingError, match=r"towers of 400 items .* --dim 2, leave"):
-        fitting.fit(world.interactions, world.users, world.items, CONFIG, said.append)
-    assert not [step for step in said if step.stage in {"features", "train"}]
+
+    def refused(free: int, config: TrainingConfig) -> str:
+        monkeypatch.setattr(memory, "free_bytes", lambda: free)
+        with pytest.raises(TrainingError, match="towers of 400 items") as raised:
+            fitting.fit(world.interactions, world.users, world.items, config, said.append)
+        return str(raised.value)
+
+    assert refused(20_000, CONFIG).endswith("leave columns out of the items and users queries")
+    # The dimensions that it names are enough, and no more than that.
+    wide = replace(CONFIG, dim=512)
+    said_to = re.search(r"train with --dim (\d+), or on a larger machine$", refused(2**23, wide))
+    assert said_to
+    refused(2**23, replace(CONFIG, dim=2 * int(said_to[1])))
+    assert not [step for step in said if step.stage == "train"]
+    fits = replace(CONFIG, dim=int(said_to[1]))
+    assert fitting.fit(world.interactions, world.users, world.items, fits).vectors.normalised
+
+
+class _Beside(Alone):
+    """As if another process of torchrun were on this machine."""
+
+    beside = 1
+
+
+def test_room_is_asked_for_sums_of_the_optimiser_other_processes_and_fine_tuning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = planted_series()
+    config = replace(CONFIG, dim=256, epochs=1)
+    data = world.interactions, world.users, world.items
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**23)
+    live = train(*data, config)
+    with pytest.raises(TrainingError, match="with --dim 128"):
+        train(*data, replace(config, optimiser="adamw"))
+    with pytest.raises(TrainingError, match=r"in 2 processes.*torchrun --nproc-per-node 1, with"):
+        train(*data, config, ranks=_Beside())
+    towers = Towers.load(live.weights, live.features, config)
+    new = np.arange(len(world.interactions)) % 10 == 0
+    monkeypatch.setattr(memory, "free_bytes", lambda: 7_000_000)
+    with pytest.raises(TrainingError, match=r"fine-tune on a larger machine, or .*train --dim 128"):
+        fine_tune(towers, world.interactions, new, world.users, world.items, config=config)

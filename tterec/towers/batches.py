@@ -119,8 +119,7 @@ class Batches:
                 "without torchrun"
             )
         self.gates = id_gates(histories, len(items), id_shrinkage)
-        fitting = max(SMALLEST_BATCH, self._targets // LEAST_STEPS)
-        steps = -(-self._targets // min(batch_size, fitting))
+        steps = -(-self._targets // fitting_batch(self._targets, batch_size))
         self.steps = min(steps, self._targets // ranks)  # a share of every batch for each
         self._among_items = Renumbering(len(items))
         self._among_candidates = Renumbering(len(items))
@@ -232,6 +231,11 @@ class Batches:
         columns = self._among_candidates.numbers_of(self._histories.items[positions])
         met = columns >= 0
         return np.repeat(np.arange(len(run_users)), lengths)[met], columns[met]
+
+
+def fitting_batch(targets: int, batch_size: int) -> int:
+    """How many of so many targets a step learns."""
+    return min(batch_size, max(SMALLEST_BATCH, targets // LEAST_STEPS))
 
 
 def id_gates(histories: Histories, items: int, shrinkage: float) -> NDArray[np.float32]:

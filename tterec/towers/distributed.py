@@ -39,6 +39,7 @@ class Ranks(Protocol):
 
     rank: int
     size: int
+    beside: int  # how many others are on this machine
 
     def device(self, kind: str) -> torch.device:
         """Where this rank's parameters are, of a kind: cpu or cuda. Raises ConfigError."""
@@ -62,7 +63,7 @@ class Ranks(Protocol):
 class Alone:
     """Nobody else."""
 
-    rank, size = 0, 1
+    rank, size, beside = 0, 1, 0
 
     def device(self, kind: str) -> torch.device:
         """The first of its kind."""
@@ -95,6 +96,7 @@ class Group:
 
     def __init__(self, rank: int, size: int, local_rank: int) -> None:
         self.rank, self.size = rank, size
+        self.beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
         self._local_rank = local_rank
         self._device = torch.device("cpu")
 
@@ -236,24 +238,56 @@ def joined() -> Iterator[Group]:
         with _ended_politely():
             yield Group(rank, size, local_rank)
     except BaseException as error:
+        _say_what_is_to_be_said()
         with suppress(RuntimeError):
-            _store().set(_FAILED, f"rank {rank}: {error}")
-            if isinstance(error, TterecError) and not _is_first_to_say(rank, error):
+            store = _store()
+            store.set(_FAILED, f"rank {rank}: {error}")
+            if isinstance(error, KeyboardInterrupt):
+                _let_first_say_it(rank, store, error)
+            elif isinstance(error, TterecError) and not _is_first_to_say(rank, store, error):
                 raise SystemExit(1) from error
         raise
     dist.destroy_process_group()
 
 
-def _is_first_to_say(rank: int, error: TterecError) -> bool:
+def _say_what_is_to_be_said() -> None:
+    """SIGTERM, which torchrun sends as soon as another rank has ended, keeps no rank from saying
+    what went wrong. If it takes too long for that, torchrun kills it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _is_first_to_say(rank: int, store: Any, error: BaseException) -> bool:
     """Whether this rank is the one that says what went wrong: rank 0 where all met the same."""
     if rank > 0 and not isinstance(error, _Gone):
         with suppress(RuntimeError):  # rank 0 is well
-            _store().wait([_SAID], timedelta(seconds=5))
-    return int(_store().add(_SAID, 1)) == 1
+            store.wait([_SAID], timedelta(seconds=5))
+    return int(store.add(_SAID, 1)) == 1
+
+
+def _let_first_say_it(rank: int, store: Any, stopped: KeyboardInterrupt) -> None:
+    """Where ranks are stopped, rank 0 says so, unless the reason has been said. Is rank 0 itself
+    what is gone, another one says that."""
+    if rank > 0:
+        # Else rank 0 would go on waiting for this one, and not hear that it is to stop.
+        dist.destroy_process_group()
+    first = _is_first_to_say(rank, store, stopped)
+    if first and rank > 0:
+        raise _gone() from stopped
+    if not first and rank == 0:
+        raise SystemExit(1) from stopped
 
 
 class _Gone(TrainingError):
     """Another rank is gone or does not answer."""
+
+
+def _gone() -> _Gone:
+    return _Gone(
+        "another rank is gone, or has not answered for "
+        f"{PATIENCE.total_seconds() / 60:.0f} minutes; nothing was published. Look at what it "
+        "wrote, and train again"
+    )
 
 
 @contextmanager
@@ -286,11 +320,7 @@ def _together() -> Iterator[None]:
         with suppress(RuntimeError):
             if _store().check([_FAILED]):  # that rank has said why
                 raise SystemExit(1) from error
-        raise _Gone(
-            "another rank is gone, or has not answered for "
-            f"{PATIENCE.total_seconds() / 60:.0f} minutes; nothing was published. Look at what it "
-            "wrote, and train again"
-        ) from error
+        raise _gone() from error
 
 
 def _store() -> Any:

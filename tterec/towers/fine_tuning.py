@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from tterec import arrays, grouping
 from tterec.config import TrainingConfig
 from tterec.evaluation import validation_split
 from tterec.records import (
@@ -23,8 +24,10 @@ from tterec.towers.embedding import Towers
 from tterec.towers.histories import Histories, gather_histories
 from tterec.towers.learning import Lesson, learn, learnable
 from tterec.towers.pairs import pair_digests
+from tterec.towers.ragged import Index
+from tterec.towers.room import check_room
 from tterec.towers.threads import bounded_threads
-from tterec.towers.training import encode, trained_model
+from tterec.towers.training import encode, shape_of, trained_model
 from tterec.towers.warm_start import carry_over
 
 REPLAY = 1.0
@@ -62,10 +65,10 @@ def fine_tune(
     """
     ALONE.device(config.device)  # before what takes long
     histories = gather_histories(interactions, users, items, config.max_history)
-    own = pair_digests(histories.user_ids[histories.owners], items.ids[histories.items])
-    given = pair_digests(interactions.user_ids, interactions.item_ids)
-    is_new = np.isin(own, given[new])
-    formerly = np.isin(own, given[held_out if held_out is not None else np.zeros_like(new)])
+    is_new = _among(histories, items.ids, interactions, new)
+    formerly = np.zeros(len(histories), dtype=bool)
+    if held_out is not None:
+        formerly = _among(histories, items.ids, interactions, held_out)
     judged = _held_out(histories, is_new, formerly, config)
     rest = histories.select(~judged)
     unlearned = (is_new | formerly)[~judged]
@@ -75,15 +78,40 @@ def fine_tune(
     user_features = live.user_features.extended(users)
     encoded_items, encoded_users = encode(item_features, items, user_features, users, progress)
     lesson = Lesson(rest, histories.select(judged), targets, encoded_items, encoded_users)
+    shape = shape_of(item_features, user_features, len(items), config)
+    check_room(shape, lesson, config, carried=True)
     gates = id_gates(rest, len(items), config.id_shrinkage)
     parameters = carry_over(live, items, gates, item_features, user_features)
     with bounded_threads(config.threads) as threads:
         learned = learn(lesson, parameters, config, progress, carried=PACE)
+        del parameters  # the best epoch's are others
         made = trained_model(
             learned, lesson, items, users, (item_features, user_features), config=config
         )
     made.metrics["threads"] = threads
     return made
+
+
+def _among(
+    histories: Histories, item_ids: Index, interactions: Interactions, which: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which of the histories' interactions are some of the given ones: bool (n,)."""
+    wanted = np.concatenate(
+        [
+            pair_digests(
+                interactions.user_ids[piece][which[piece]],
+                interactions.item_ids[piece][which[piece]],
+            )
+            for piece in arrays.pieces(len(interactions))
+        ]
+    )
+    wanted.sort()
+    found = np.zeros(len(histories), dtype=bool)
+    for piece in arrays.pieces(len(histories)):
+        users = histories.owners_of(np.arange(piece.start, piece.stop))
+        own = pair_digests(histories.user_ids[users], item_ids[histories.items[piece]])
+        found[piece] = grouping.among(own, wanted)
+    return found
 
 
 def _held_out(
@@ -98,7 +126,6 @@ def _held_out(
     forgotten, and some of what is new, which tell whether new tastes are learned: up to half.
     """
     rated_only = config.objective == "mse"
-    owners = histories.owners
     drawn = validation_split(
         histories.offsets,
         histories.ratings,
@@ -107,7 +134,9 @@ def _held_out(
         rated_only=rated_only,
         among=new,
     )
-    old = formerly & ~np.isin(owners, owners[drawn])
+    lending = np.zeros(histories.users, dtype=bool)
+    lending[histories.owners_of(np.flatnonzero(drawn))] = True
+    old = formerly & ~np.repeat(lending, np.diff(histories.offsets))
     if rated_only:
         old &= ~np.isnan(histories.ratings)
     places = np.random.default_rng([config.seed, 4]).permutation(np.flatnonzero(old))
@@ -122,9 +151,13 @@ def _targets(
     if replay == math.inf:
         return learnable
     targets = new & learnable
-    others = np.flatnonzero(learnable & ~new)
     wanted = round((REPLAY if replay is None else replay) * np.count_nonzero(targets))
-    targets[np.random.default_rng([seed, 3]).permutation(others)[:wanted]] = True
+    others = arrays.Column(arrays.integers_below(len(new)))
+    for piece in arrays.pieces(len(new)):
+        others.append(np.flatnonzero(learnable[piece] & ~new[piece]) + piece.start)
+    drawn = others.array()
+    np.random.default_rng([seed, 3]).shuffle(drawn)
+    targets[drawn[:wanted]] = True
     return targets
 
 

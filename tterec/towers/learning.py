@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tterec.config import TrainingConfig
@@ -44,7 +45,8 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Learned:
-    """The best epoch's parameters, the items' gates (items,) and the run's figures."""
+    """The best epoch's parameters (rank 0's alone), the items' gates (items,) and the run's
+    figures."""
 
     parameters: model.Parameters
     gates: NDArray[np.float32]
@@ -116,7 +118,8 @@ def learn(
         loss, rate = _epoch(epoch, learner, batches, config, progress, longest=carried or 1.0)
         ranks.require_equal(learner.parameters)
         figures = _judged(validation, learner, batches, mse, ranks)
-        best.offer(epoch, figures, learner.parameters)
+        # Only rank 0 publishes: the others need to know no more than which epoch was best.
+        best.offer(epoch, figures, learner.parameters if ranks.rank == 0 else {})
         progress(Progress("train", message=_line(epoch, loss, figures, rate, mse)))
         if epoch - best.epoch >= config.patience:
             break
@@ -222,7 +225,8 @@ class _Best:
             self.epoch, self.figures, self._value = epoch, figures, value
             self.parameters = {}  # before the next copy is made: two would not fit everywhere
             self.parameters = {
-                name: tensor.detach().cpu().clone() for name, tensor in parameters.items()
+                name: torch.empty_like(tensor, device="cpu").copy_(tensor.detach())
+                for name, tensor in parameters.items()
             }
 
 

@@ -21,14 +21,17 @@ def products_in_bfloat16(device: torch.device, enabled: bool) -> AbstractContext
     return context
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device can take products in bfloat16 at all."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported()
+
+
 def bfloat16_helps(step: Callable[[bool], object], device: torch.device) -> bool:
     """Whether a step takes at most WORTHWHILE of its time with bfloat16, by trial here and now.
 
     step: given whether to use it. Both are tried in turn, so that what else the device does
     hits them alike.
     """
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return False
     times: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(REPEATS + 1):
         for half, taken in times.items():

@@ -15,7 +15,7 @@ from tterec.towers.batches import Batch, Side
 from tterec.towers.distributed import ALONE, Ranks
 from tterec.towers.mining import Mining
 from tterec.towers.optimiser import Optimiser, RowAdagrad
-from tterec.towers.precision import bfloat16_helps, products_in_bfloat16
+from tterec.towers.precision import bfloat16_helps, has_bfloat16, products_in_bfloat16
 from tterec.towers.torch_optimiser import TorchOptimiser
 
 MOST_SCALE = 100.0
@@ -93,7 +93,13 @@ class Learner:
         return value
 
     def choose_precision(self, batch: Batch) -> None:
-        """Take products in bfloat16 if a batch's gradient is found faster so; nothing moves."""
+        """Take products in bfloat16 if a batch's gradient is found faster so; nothing moves.
+
+        All ranks make the trial or none does: each of its steps waits for all of them.
+        """
+        if self._ranks.mean([], float(has_bfloat16(self._device))) < 1.0:
+            self.bfloat16 = False
+            return
 
         def gradient(bfloat16: bool) -> None:
             loss, _ = self._loss(batch, bfloat16=bfloat16)

@@ -58,9 +58,9 @@ def train(
     targets = learnable(rest, config)
     item_features, user_features = Features.fit(items), Features.fit(users)
     shape = shape_of(item_features, user_features, len(items), config)
-    check_room(shape)
     encoded_items, encoded_users = encode(item_features, items, user_features, users, progress)
     lesson = Lesson(rest, held_out, targets, encoded_items, encoded_users)
+    check_room(shape, lesson, config, ranks=ranks)
     parameters = model.initial_parameters(
         shape,
         objective=config.objective,
@@ -75,6 +75,7 @@ def train(
         plain = {name: tensor.numpy() for name, tensor in parameters.items()}
         ranks.hand_out((lesson, plain, config))
         learned = learn(lesson, parameters, config, progress, ranks=ranks)
+        del parameters, plain  # the best epoch's are others
         made = trained_model(
             learned, lesson, items, users, (item_features, user_features), config=config
         )

@@ -18,7 +18,12 @@ from tterec.towers.ragged import Index, offsets_of
 
 K = 20
 BLOCK = 256
-"""Users scored at a time: 256 rows of scores of 100,000 items are 100 MB."""
+"""Users scored at a time, fewer where they would have more than MOST_SCORES."""
+MOST_SCORES = 2**25
+"""Scores at a time. With what finds their ranks they take SCORE_BYTES each: 440 MB; without a bound
+800,000 items took 2.7 GB."""
+SCORE_BYTES = 13
+"""A float, a boolean, and what torch makes of that to count it: an int64."""
 
 
 class Figures(NamedTuple):
@@ -26,6 +31,17 @@ class Figures(NamedTuple):
 
     ndcg: float
     rmse: float
+
+
+def scored_at_once(items: int) -> int:
+    """How many users are scored at a time with so many items."""
+    return max(min(BLOCK, MOST_SCORES // max(items, 1)), 1)
+
+
+def validation_bytes(items: int, dim: int) -> int:
+    """What ranking among so many items takes: their cores, embeddings and unit vectors, and
+    scores."""
+    return 3 * 4 * items * dim + SCORE_BYTES * scored_at_once(items) * items
 
 
 class Validation:
@@ -68,9 +84,10 @@ class Validation:
         profiles = self._feature_sums(self._profiles, "user", parameters)
         profiles += parameters["user_base"]
         ranks, scores = [], []
-        for start in range(0, len(self), BLOCK):
-            block = np.arange(start, min(start + BLOCK, len(self)))
-            vectors = self._vectors(block, cores, profiles[start : start + BLOCK], parameters)
+        at_once = scored_at_once(len(self._items))
+        for start in range(0, len(self), at_once):
+            block = np.arange(start, min(start + at_once, len(self)))
+            vectors = self._vectors(block, cores, profiles[start : start + at_once], parameters)
             if not mse:
                 vectors = model.unit(vectors)
             block_ranks, block_scores = self._ranks(block, vectors @ embeddings.T)

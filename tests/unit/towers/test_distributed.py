@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,26 @@ class _Both(distributed.Alone):
         return self._rows
 
 
+def _a_rank_without_bfloat16_keeps_all_from_it(group: Group, known: Histories) -> None:
+    """The trial waits for all ranks in every step: where one cannot, none may begin."""
+    batch = next(_batches(known, group.rank, 2).epoch())
+    tried = []
+
+    def trial(step: Callable[[bool], object], _: torch.device) -> bool:
+        tried.append(True)
+        step(True)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tterec.towers.steps.bfloat16_helps", trial)
+        for able in ({0: True, 1: False}, {0: False, 1: True}, {0: True, 1: True}):
+            learner = learner_of(ranks=group)
+            patch.setattr("tterec.towers.steps.has_bfloat16", lambda _, able=able: able[group.rank])
+            learner.choose_precision(batch)
+            assert learner.bfloat16 is all(able.values())
+    assert len(tried) == 1
+
+
 def _what_differs_is_noticed(group: Group) -> None:
     same = {"a": torch.ones(3), "b": torch.zeros(2)}
     group.require_equal(same)
@@ -191,6 +212,7 @@ def _promises() -> None:
         _what_is_handed_out_arrives(group)
         _steps_stay_equal(group, known)
         _a_shared_step_is_the_step_of_the_mean(group, known)
+        _a_rank_without_bfloat16_keeps_all_from_it(group, known)
         _what_differs_is_noticed(group)
         print(f"kept-{group.rank}", flush=True)
 

@@ -1,0 +1,22 @@
+"""Memory is measured between two sizes, which must differ."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("sizes", [("1000", "1500"), ("5000", "5000"), ("9000", "2000")])
+def test_sizes_that_give_one_table_are_refused_before_anything_starts(
+    sizes: tuple[str, str],
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.memory", "--users=1000", "--interactions", *sizes],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no more than the first" in done.stderr.splitlines()[-1]
