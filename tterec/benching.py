@@ -18,7 +18,7 @@ from tterec.errors import EvaluationError, InvalidArgument, NoActiveModel, Ttere
 from tterec.ranking import exact
 from tterec.records import Progress, ProgressCallback, ignore
 from tterec.retrieval import choice, pgvector
-from tterec.retrieval.base import CandidateIndex
+from tterec.retrieval.base import CandidateIndex, Candidates
 from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.matrix import MatrixIndex
 from tterec.store import index_build
@@ -185,7 +185,18 @@ class _Scan:
     """pgvector without its index."""
 
     def __init__(self, connection: Connection, model: LiveModel) -> None:
-        self.candidates = pgvector.PgvectorIndex(connection, model).scanned
+        self._index = pgvector.PgvectorIndex(connection, model)
+
+    def candidates(
+        self,
+        user_vector: NDArray[np.floating],
+        k: int,
+        excluded: NDArray[np.int64],
+        *,
+        once: bool = False,  # noqa: ARG002 (a scan finds all at once)
+    ) -> Candidates:
+        """See CandidateIndex; never misses an item."""
+        return self._index.scanned(user_vector, k, excluded)
 
 
 def _measured(

@@ -1,12 +1,13 @@
 -- How far an index scan has to look, at least `ef_search`, that it need not look a second time, from
 -- the start, for the last few: for `wanted` items, five that may be ties, one more that tells that
--- there are no more ties, and those of the excluded that are probably near by.
+-- there are no more ties, and those of the excluded that are probably near by: on Book-Crossing half
+-- to three quarters of what a user has met.
 CREATE OR REPLACE FUNCTION tterec.search_width(ef_search int, wanted bigint, excluded int)
 RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded, wanted / 2)))::int
+    SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded * 3 / 4, 4 * wanted)))::int
 $$;
 
 -- A query for the items of the catalogue ($3 of them) that are nearest to a vector ($1), without

@@ -29,6 +29,12 @@ $$;
 -- over the items that are nearest to the vector and those that the items met speak for most. The
 -- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
 -- the inner product alone orders them.
+--
+-- Somebody who has met hundreds of items has met most of those that are near by. The index is asked
+-- once then, for 1,000 at most, and fewer of them will do. On Book-Crossing what is left of the nearest
+-- 1,000 gave the same lists as the nearest 200 left of all for 49 users with 300 to 1,200
+-- interactions, and no worse ones for six with more (NDCG@20 .186 and .176); to find those behind
+-- thousands took 70 ms.
 CREATE OR REPLACE FUNCTION tterec.ranked(
     generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
     ratings real[], ef_search int, filters jsonb DEFAULT NULL)
@@ -51,6 +57,7 @@ DECLARE
     near bigint[];
     led bigint[];
     found bigint;
+    once boolean;
     distances float8[];
     ids bigint[];
     scores real[];
@@ -73,11 +80,15 @@ BEGIN
     IF wanted > 1000 THEN
         ways := '{scan}';
     END IF;
+    once := filters IS NULL AND cardinality(excluded) >= wanted;
     -- Restored on return, by the SET clauses above.
+    IF once THEN
+        way := set_config('hnsw.iterative_scan', 'off', true);
+    END IF;
     way := set_config('hnsw.ef_search',
         tterec.search_width(ranked.ef_search, wanted, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
-        CONTINUE WHEN way = 'catalogue' AND found < wanted + 5;
+        CONTINUE WHEN way = 'catalogue' AND (once OR found < wanted + 5);
         IF way = 'index' THEN
             EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
             INTO near, distances USING query, excluded, wanted + 5;
@@ -95,10 +106,12 @@ BEGIN
             ORDER BY round(n.distance * 1e6), n.item_id
             LIMIT wanted
         ) n;
+        EXECUTE format('SELECT tterec.leads_%s($1, $2, $3)', generation)
+        INTO led USING telling, near, excluded;
         EXIT WHEN cardinality(near) >= wanted;
+        EXIT WHEN once AND k <= coalesce(cardinality(near), 0)
+            + (SELECT count(*) FROM tterec.catalogue c WHERE c.item_id = ANY (led));
     END LOOP;
-    EXECUTE format('SELECT tterec.leads_%s($1, $2, $3)', generation)
-    INTO led USING telling, near, excluded;
     IF passing IS NOT NULL THEN
         EXECUTE format(
             'SELECT array_agg(v.item_id) FROM unnest($1) AS v (item_id) WHERE true%s', passing)

@@ -27,6 +27,8 @@ from tterec.ranking.second_stage import LEADS
 from tterec.records import Ranker, TrainedVectors
 
 _ROWS_A_CHUNK = 4096
+_HEAVY = 200
+"""With so many ratings a user is one who has met most of what is near by."""
 _MINUTE = 60_000_000  # timestamps count microseconds from 2000
 _FIRST = 24 * 365 * 24 * 60  # and these begin in December 2023
 
@@ -154,26 +156,50 @@ def ranker(genres: NDArray[np.int64], *, candidates: int = 200, seed: int = 2) -
     )
 
 
-def _ratings(shop: Shop, genres: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of user and book, ordered by both: most are of two genres that the user likes."""
+def _of_heavy(
+    lengths: NDArray[np.int64], vectors: NDArray[np.float32], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """The books of users with so many each, one after the other.
+
+    Training puts a user among their books: of Book-Crossing's readers of hundreds and more, half to
+    three quarters of what they met is what is nearest to their vector.
+    """
+    found = []
+    for length in lengths.tolist():
+        nearest = vectors @ vectors[random.integers(len(vectors))]
+        near = np.argpartition(-nearest, int(0.63 * length))[: int(0.63 * length) + 1]
+        books = random.choice(near, int(0.6 * length), replace=False)
+        others = np.setdiff1d(np.arange(len(vectors)), books)
+        found.append(np.append(books, random.choice(others, length - len(books), replace=False)))
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _ratings(
+    shop: Shop, genres: NDArray[np.int64], vectors: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of user and book, ordered by user: most are of two genres that the user likes, or,
+    of heavy users, near to one another."""
     draw = _Draw(genres, 1)
     lengths = np.full(shop.everybody, shop.ratings)
     for ratings, users in shop.heavy_users().items():
         lengths[users.start - 1 : users.stop - 1] = ratings
     lengths = np.minimum(lengths, shop.books // 2)
+    heavy = np.flatnonzero(lengths >= _HEAVY)
     # Some are drawn twice, and count once.
-    owners = np.repeat(np.arange(shop.everybody), 3 * lengths)
+    owners = np.repeat(np.arange(shop.everybody), np.where(lengths < _HEAVY, 3 * lengths, 0))
     shares = _genre_shares(shop.books)
     liked = draw.random.choice(len(shares), (shop.everybody, 2), p=shares)
     of_genre = draw(liked[owners, draw.random.integers(0, 2, len(owners))])
     anywhere = draw.random.integers(0, shop.books, len(owners))
-    faithful = np.where(lengths > 200, 0.2, 0.6)  # two genres have not so many books
-    books = np.where(draw.random.random(len(owners)) < faithful[owners], of_genre, anywhere)
+    books = np.where(draw.random.random(len(owners)) < 0.6, of_genre, anywhere)
     first = np.sort(np.unique(owners * shop.books + books, return_index=True)[1])
     owners, books = owners[first], books[first]
     places = np.arange(len(owners)) - np.searchsorted(owners, owners)
     kept = places < lengths[owners]
-    return owners[kept] + 1, books[kept] + 1
+    owners = np.append(owners[kept], np.repeat(heavy, lengths[heavy]))
+    books = np.append(books[kept], _of_heavy(lengths[heavy], vectors, draw.random))
+    order = np.argsort(owners, kind="stable")
+    return owners[order] + 1, books[order] + 1
 
 
 def _copied(users: NDArray[np.int64], books: NDArray[np.int64]) -> Iterator[bytes]:
@@ -204,7 +230,9 @@ def _copied(users: NDArray[np.int64], books: NDArray[np.int64]) -> Iterator[byte
     yield vectors.TRAILER
 
 
-def _load(connection: Connection, shop: Shop, genres: NDArray[np.int64]) -> None:
+def _load(
+    connection: Connection, shop: Shop, genres: NDArray[np.int64], embeddings: NDArray[np.float32]
+) -> None:
     connection.execute(
         "INSERT INTO tterec.books (book_id, isbn, title, author, publisher, year)"
         " SELECT i, to_char(i, 'FM0000000000'), 'Book ' || i || ', ' || left(md5(i::text), 20),"
@@ -229,7 +257,7 @@ def _load(connection: Connection, shop: Shop, genres: NDArray[np.int64]) -> None
     connection.execute("DROP INDEX tterec.ratings_book_id_idx")
     statement = "COPY tterec.ratings (user_id, book_id, rating, rated_at) FROM STDIN"
     with connection.cursor().copy(f"{statement} (FORMAT binary)".encode()) as copy:
-        for block in _copied(*_ratings(shop, genres)):
+        for block in _copied(*_ratings(shop, genres, embeddings)):
             copy.write(block)
     connection.execute("CREATE INDEX ratings_book_id_idx ON tterec.ratings (book_id)")
     connection.execute(f"ALTER TABLE tterec.ratings {added}, ENABLE TRIGGER USER".encode())
@@ -238,7 +266,7 @@ def _load(connection: Connection, shop: Shop, genres: NDArray[np.int64]) -> None
 def build(connection: Connection, shop: Shop) -> int:
     """Fill a database that has the schema and no data; the live generation's number."""
     trained, genres = trained_vectors(shop.books, users=shop.everybody, dim=shop.dim)
-    _load(connection, shop, genres)
+    _load(connection, shop, genres, trained.item_embeddings)
     generation = generations.plant(
         connection,
         trained,

@@ -15,6 +15,7 @@ from tests.integration.generations import (
     random_ranker,
     random_vectors,
 )
+from tests.integration.test_index_use import scans
 from tests.integration.test_surfaces import assert_same, by_sql
 from tterec import Recommender
 from tterec.database.connection import Connection, Database
@@ -80,6 +81,32 @@ def test_when_users_have_met_more_than_may_name_candidates(database: Database, t
     assert led is not None
     assert set(led[0]) == wanted
     assert_agreement(database, list(range(1, 7)), 50)
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_when_users_have_met_all_that_is_near_by(database: Database, leads: bool) -> None:
+    """The index is asked once; what the books met speak for is the list, if that is enough."""
+    with database.connect() as connection:
+        books, users = plant_books(connection, BOOKS), [1, 2, 3]
+        vectors = random_vectors(books)
+        vectors = replace(vectors, history_vectors=vectors.item_embeddings)
+        for user in users:
+            near = np.argsort(-vectors.item_embeddings @ vectors.item_embeddings[7 * user])
+            plant_ratings(connection, user, books[near[899::-1]].tolist(), [9] * 900)
+        ranker = random_ranker(books)
+        if not leads:
+            ranker = replace(ranker, leads=np.full_like(ranker.leads, -1))
+        plant(connection, vectors, ranker=ranker)
+    with database.connect() as connection, Recommender(database) as recommender:
+        for user in users:
+            before = scans(connection)
+            found = by_sql(connection, "recommend(%s)", user)
+            after = scans(connection)
+            assert (after[0] - before[0], after[1] - before[1]) == (1, 0 if leads else 1)
+            assert len(found) == 10
+            assert_same(found, [asdict(one) for one in recommender.recommend(user)])
+    if not leads:
+        assert_agreement(database, users)
 
 
 def test_when_an_interaction_comes_twice(database: Database) -> None:

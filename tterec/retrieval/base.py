@@ -29,11 +29,17 @@ class CandidateIndex(Protocol):
     """Finds the items of the catalogue whose inner product with a vector is greatest."""
 
     def candidates(
-        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+        self,
+        user_vector: NDArray[np.floating],
+        k: int,
+        excluded: NDArray[np.int64],
+        *,
+        once: bool = False,
     ) -> Candidates:
         """At least the k best items for a vector (d,) that are not excluded.
 
         All of them where there are fewer than k. An approximate index may miss one of the best,
-        never the number.
+        never the number; but asked only `once`, it may find fewer, where most of those near by are
+        excluded.
         """
         ...

@@ -49,7 +49,12 @@ class FaissCandidates:
         self._effort = default_effort(index, model) if effort is None else effort
 
     def candidates(
-        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+        self,
+        user_vector: NDArray[np.floating],
+        k: int,
+        excluded: NDArray[np.int64],
+        *,
+        once: bool = False,  # noqa: ARG002 (what is found in memory costs little more)
     ) -> Candidates:
         """See CandidateIndex. A scan of all vectors follows where the index stops short."""
         found = _gathered(

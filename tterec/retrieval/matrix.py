@@ -47,7 +47,12 @@ class MatrixIndex:
         self._longest = float(np.sqrt(squares.max(initial=0.0)))
 
     def candidates(
-        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+        self,
+        user_vector: NDArray[np.floating],
+        k: int,
+        excluded: NDArray[np.int64],
+        *,
+        once: bool = False,  # noqa: ARG002 (what is found in memory costs little more)
     ) -> Candidates:
         """See CandidateIndex; never misses an item."""
         rows = positions(self.items.item_ids, excluded)[0]

@@ -228,7 +228,12 @@ class PgvectorIndex:
         self._among = among
 
     def candidates(
-        self, user_vector: NDArray[np.floating], k: int, excluded: NDArray[np.int64]
+        self,
+        user_vector: NDArray[np.floating],
+        k: int,
+        excluded: NDArray[np.int64],
+        *,
+        once: bool = False,
     ) -> Candidates:
         """See CandidateIndex. A scan of all vectors follows where the index stops short."""
         given = self._given(user_vector, k, excluded)
@@ -241,10 +246,13 @@ class PgvectorIndex:
                 k=k,
                 excluded=len(excluded),
                 sorted=self._among is None,
+                once=once,
             )
             rows = query(self._connection, "nearest", self._model, **given).fetchall()
             query(self._connection, "sort_again")
-        if len(rows) < k:
+        elif once:
+            return self.scanned(user_vector, k, excluded)
+        if len(rows) < k and not once:
             return self.scanned(user_vector, k, excluded)
         return _candidates(rows, self._model)
 
