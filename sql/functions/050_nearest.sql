@@ -7,7 +7,7 @@ RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded * 3 / 4, 4 * wanted)))::int
+    SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded * 3 / 4, 2 * wanted)))::int
 $$;
 
 -- A query for the items of the catalogue ($3 of them) that are nearest to a vector ($1), without

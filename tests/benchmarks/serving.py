@@ -109,7 +109,9 @@ def parts(
     assert row is not None
     generation, ef_search, most, candidates, width, unrated = row
     wanted = int(candidates) + 5
-    connection.execute("SET hnsw.iterative_scan = strict_order")
+    once = ratings >= int(candidates)  # as tterec.ranked has it
+    scan = "off" if once else "strict_order"
+    connection.execute(f"SET hnsw.iterative_scan = {scan}".encode())
     connection.execute(
         "SELECT set_config('hnsw.ef_search', tterec.search_width(%s, %s, %s)::text, false)",
         (ef_search, candidates, ratings),
