@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,11 +12,10 @@ from torch.nn import functional
 
 from tterec.towers.mining import ALL, Mining, mine
 
-
 SAFE_BITS = 90.0
 """Sums of powers of two of scores of at most this magnitude neither overflow nor vanish in float32.
-Only beyond is each row's greatest score looked for and taken off: without, and with the powers of
-e in units of two, the loss and its gradient take 32 ms where they took 38 (2,048 by 2,850)."""
+Only beyond is each row's greatest score looked for and taken off: without these two passes over the
+scores the loss and its gradient take 32 ms where they took 38 (2,048 by 2,850, one thread)."""
 
 
 class Scene(NamedTuple):
@@ -43,7 +42,8 @@ def softmax(users: Tensor, candidates: Tensor, scene: Scene, mining: Mining = AL
     et al. 2019); candidates that are the whole catalogue make it the full softmax.
     """
 
-    bits = math.log(2)  # of a nat: powers of two cost a CPU of torch a third of powers of e
+    # Scores in bits: on a CPU torch's exp takes three times as long where some are exp(-inf).
+    bits = math.log(2)
     users, log_q = users / bits, scene.log_q / bits
     mining = mining._replace(gap=mining.gap / bits)
     mined = mining.kind != "none"  # by what scores high before log_q is taken off
@@ -154,7 +154,7 @@ class _Blockwise(torch.autograd.Function):
     The (b, c) scores of a whole batch leave the cache at every pass over them; autograd makes
     twelve. What is added to scores, and what bars known candidates, is the same for all rows of a
     run, and the product is added to it: no pass of their own. Measured with softmax, 2,048 by 2,850
-    on one thread: the three products take 73 ms, all of it 97 ms.
+    on one thread: the three products take 22 ms, all of it 32 ms.
     """
 
     ROWS = 256
@@ -179,10 +179,10 @@ class _Blockwise(torch.autograd.Function):
             at_once = min(at_once, _Blockwise.ROWS)
         memory = users.new_empty(min(at_once, len(users)), len(candidates))
         losses = []
-        # Cut once: between products, which empty the caches, each small operation takes 20 µs.
+        # Cut once: between products, which empty the caches, a slice takes some 20 µs.
         by_row = (scene.targets[:, None], scene.weights[:, None], owns[:, None])
         cut = zip(
-            *(whole.split(at_once) for whole in (*by_row, scene.runs, users, by_user)),
+            *(torch.split(whole, at_once) for whole in (*by_row, scene.runs, users, by_user)),
             _first_and_last(scene.runs, at_once),
             strict=True,
         )

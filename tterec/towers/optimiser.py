@@ -129,14 +129,18 @@ class RowAdagrad:
         """
         met = [s for s in self._states.values() if s.leaf is not None and s.leaf.grad is not None]
         kept = 1.0 - min(self.learning_rate * self._weight_decay, 0.999)
-        self._update([state for state in met if state.decays], self.learning_rate / kept)
-        self._update([state for state in met if not state.decays], self.learning_rate)
+        for decays, rate in ((True, self.learning_rate / kept), (False, self.learning_rate)):
+            alike = [state for state in met if state.decays == decays]
+            self._update([state for state in alike if state.rows is None], rate)
+            for state in alike:
+                if state.rows is not None:  # one after the other: each takes memory
+                    self._update([state], rate)
         self._log_kept += math.log(kept)
         for state in met:
             state.rows = state.leaf = None
 
     def _update(self, states: list[_State], rate: float) -> None:
-        """Move what was read of some parameters, all in one call: each call takes 50 µs."""
+        """Move what was read of some parameters, all in one call."""
         leaves = [(state.leaf, state.leaf.grad) for state in states if state.leaf is not None]
         values = [leaf.detach() for leaf, _ in leaves]
         gradients = [gradient.contiguous() for _, gradient in leaves if gradient is not None]

@@ -65,6 +65,21 @@ def test_parameters_that_are_not_named_do_not_decay() -> None:
     assert table[0].tolist() == pytest.approx([0.8, 0.8])
 
 
+def test_a_table_read_whole_moves_as_one_of_which_all_rows_are_read() -> None:
+    start = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    whole, rowwise = start.clone(), start.clone()
+    of_whole, of_rows = optimiser_of(whole), optimiser_of(rowwise)
+    for step in range(10):
+        wanted = torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
+        (of_whole.whole("t") - wanted).square().sum().backward()
+        (of_rows.rows("t", torch.arange(6)) - wanted).square().sum().backward()
+        for optimiser in (of_whole, of_rows):
+            optimiser.step()
+    for optimiser in (of_whole, of_rows):
+        optimiser.settle()
+    torch.testing.assert_close(whole, rowwise)
+
+
 def test_scalars_and_vectors_keep_their_shape() -> None:
     scalar = torch.tensor(2.0)
     optimiser = RowAdagrad({"s": scalar}, learning_rate=0.1, weight_decay=0.0, decayed=[])
