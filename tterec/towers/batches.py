@@ -227,10 +227,15 @@ class Batches:
 
     def _known(self, run_users: Index) -> tuple[Index, Index]:
         """The (run, candidate) pairs of items that the run's user has met."""
-        positions, lengths = self._histories.known_spans(run_users)
+        # Each user's items are looked up once: the most active have many runs in a batch.
+        users, which = np.unique(run_users, return_inverse=True)
+        positions, lengths = self._histories.known_spans(users)
         columns = self._among_candidates.numbers_of(self._histories.items[positions])
         met = columns >= 0
-        return np.repeat(np.arange(len(run_users)), lengths)[met], columns[met]
+        ends = np.append(0, np.cumsum(met))[np.cumsum(lengths)]
+        each = np.diff(ends, prepend=0)
+        found = spans((ends - each)[which], each[which])
+        return np.repeat(np.arange(len(run_users)), each[which]), columns[met][found]
 
 
 def fitting_batch(targets: int, batch_size: int) -> int:

@@ -164,10 +164,10 @@ class Targets(NamedTuple):
 def sum_histories(histories: HistoryItems, cores: Tensor, parameters: Parameters) -> HistorySums:
     """Weighted sums of histories' cores. The map to history vectors is linear: it comes later."""
     weights = _history_weights(histories.buckets, parameters)
-    summed = sums(cores, weights[:, 0], histories.items, histories.offsets, histories.holders)
-    places = torch.arange(len(weights), device=weights.device)
-    totals = functional.embedding_bag(places, weights, histories.offsets, mode="sum")
-    return HistorySums(summed, totals, histories.lengths.to(cores.dtype)[:, None])
+    summed = sums(cores, weights, histories.items, histories.offsets, histories.holders)
+    owners = torch.repeat_interleave(histories.lengths, output_size=len(weights))
+    totals = weights.new_zeros(len(histories.lengths)).index_add(0, owners, weights)
+    return HistorySums(summed, totals[:, None], histories.lengths.to(cores.dtype)[:, None])
 
 
 def leave_one_out(
@@ -178,7 +178,7 @@ def leave_one_out(
     runs: int64 (b,), which of `summed` is each target's. A target left in its own history would
     teach the towers to copy.
     """
-    own = targets.inside[:, None] * _history_weights(targets.buckets, parameters)
+    own = (targets.inside * _history_weights(targets.buckets, parameters))[:, None]
     return HistorySums(
         summed.cores.index_select(0, runs) - own * targets.cores,
         summed.weights.index_select(0, runs) - own,
@@ -193,9 +193,9 @@ def user_vectors(profiles: Tensor, sums: HistorySums, parameters: Parameters) ->
 
 
 def _history_weights(buckets: Tensor, parameters: Parameters) -> Tensor:
-    """w of each bucket: (n, 1)."""
-    # F.embedding, not indexing: its gradient adds up in one order, whatever the threads do.
-    return functional.embedding(buckets, parameters["history_weights"][:, None])
+    """w of each bucket: (n,)."""
+    # Of a vector torch adds the gradient up in one pass; of rows of width 1 it sorts them first.
+    return parameters["history_weights"].index_select(0, buckets)
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -47,9 +47,12 @@ class Optimiser(Protocol):
 
 @dataclass
 class _State:
+    """rows: those that the leaf is a copy of; None: it is the table itself, in the parameter's
+    shape."""
+
     table: Tensor
     shape: torch.Size
-    decay: float
+    decays: bool
     squares: Tensor
     decayed: Tensor
     rows: Tensor | None = None
@@ -82,25 +85,35 @@ class RowAdagrad:
             self._states[name] = _State(
                 table=table,
                 shape=parameter.shape,
-                decay=float(name in decayed),
+                decays=name in decayed,
                 squares=torch.zeros_like(table),
                 decayed=torch.zeros(len(table), dtype=torch.float64, device=table.device),
             )
 
+    @torch.no_grad()
     def whole(self, name: str) -> Tensor:
-        """A parameter with all its rows, in its own shape."""
+        """A parameter with all its rows, in its own shape: a leaf that shares its memory."""
         state = self._states[name]
-        everything = torch.arange(len(state.table), device=state.table.device)
-        return self.rows(name, everything).view(state.shape)
+        if state.decays:
+            state.table.mul_(self._missed(state, state.decayed))
+            state.decayed.fill_(self._log_kept)
+        state.rows = None
+        state.leaf = state.table.view(state.shape).requires_grad_()
+        return state.leaf
 
     def rows(self, name: str, rows: Tensor) -> Tensor:
         """These distinct rows of a parameter, a leaf that requires a gradient: (n, width)."""
         state = self._states[name]
         values = state.table.index_select(0, rows)
-        missed = torch.exp(state.decay * (self._log_kept - state.decayed.index_select(0, rows)))
+        if state.decays:
+            values.mul_(self._missed(state, state.decayed.index_select(0, rows)))
         state.rows = rows
-        state.leaf = values.mul_(missed[:, None].to(values.dtype)).requires_grad_()
+        state.leaf = values.requires_grad_()
         return state.leaf
+
+    def _missed(self, state: _State, decayed: Tensor) -> Tensor:
+        """The share that the decay of the steps since then leaves: (n, 1)."""
+        return torch.exp(self._log_kept - decayed)[:, None].to(state.table.dtype)
 
     def gradients(self) -> list[Tensor]:
         """Those of the rows read since the last step."""
@@ -109,35 +122,53 @@ class RowAdagrad:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update the rows read since the last step."""
+        """Update the rows read since the last step.
+
+        Their decay is made up for when they are next read, as that of rows that were not met, for
+        it saves a pass over them: (1 - λ) · (p - step / (1 - λ)) is (1 - λ) · p - step.
+        """
+        met = [s for s in self._states.values() if s.leaf is not None and s.leaf.grad is not None]
         kept = 1.0 - min(self.learning_rate * self._weight_decay, 0.999)
+        for decays, rate in ((True, self.learning_rate / kept), (False, self.learning_rate)):
+            alike = [state for state in met if state.decays == decays]
+            self._update([state for state in alike if state.rows is None], rate)
+            for state in alike:
+                if state.rows is not None:  # one after the other: each takes memory
+                    self._update([state], rate)
         self._log_kept += math.log(kept)
-        for state in self._states.values():
-            rows, leaf = state.rows, state.leaf
-            if rows is None or leaf is None or leaf.grad is None:
-                continue
-            values = leaf.detach().mul_(kept) if state.decay else leaf.detach()
-            self._update(state, rows, values, leaf.grad.contiguous())
-            state.decayed.index_fill_(0, rows, self._log_kept)
+        for state in met:
             state.rows = state.leaf = None
 
-    def _update(self, state: _State, rows: Tensor, values: Tensor, gradient: Tensor) -> None:
-        """Move some rows from these values, which are overwritten."""
-        squares = state.squares.index_select(0, rows)
+    def _update(self, states: list[_State], rate: float) -> None:
+        """Move what was read of some parameters, all in one call."""
+        leaves = [(state.leaf, state.leaf.grad) for state in states if state.leaf is not None]
+        values = [leaf.detach() for leaf, _ in leaves]
+        gradients = [gradient.contiguous() for _, gradient in leaves if gradient is not None]
+        squares = [
+            state.squares.view(state.shape)
+            if state.rows is None
+            else state.squares.index_select(0, state.rows)
+            for state in states
+        ]
         adagrad(
-            [values],
-            [gradient],
-            [squares],
-            [torch.zeros(())],  # steps, which count with lr_decay only; a GPU would be waited for
-            fused=values.device.type == "cpu",  # one pass instead of five
-            lr=self.learning_rate,
+            values,
+            gradients,
+            squares,
+            [torch.zeros(())] * len(states),  # steps, which count with lr_decay only
+            fused=all(one.device.type == "cpu" for one in values),  # one pass instead of five
+            lr=rate,
             lr_decay=0.0,
             weight_decay=0.0,
             eps=EPSILON,
             maximize=False,
         )
-        _wide(state.table).index_copy_(0, rows, _wide(values))
-        _wide(state.squares).index_copy_(0, rows, _wide(squares))
+        for state, moved, summed in zip(states, values, squares, strict=True):
+            if state.rows is None:
+                state.decayed.fill_(self._log_kept)
+                continue
+            _wide(state.table).index_copy_(0, state.rows, _wide(moved))
+            _wide(state.squares).index_copy_(0, state.rows, _wide(summed))
+            state.decayed.index_fill_(0, state.rows, self._log_kept)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -147,13 +178,13 @@ class RowAdagrad:
         were carried over it stays as it was.
         """
         for state in self._states.values():
-            if not state.decay:
+            if not state.decays:
                 continue
             unmet = ~state.squares.any(dim=1)
-            missed = torch.exp(self._log_kept - state.decayed)
+            missed = self._missed(state, state.decayed)
             if self._carried:
                 missed[unmet] = 1.0
-            state.table.mul_(missed[:, None].to(state.table.dtype))
+            state.table.mul_(missed)
             if not self._carried:
                 state.table[unmet] = 0.0
             state.decayed.fill_(self._log_kept)

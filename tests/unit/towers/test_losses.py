@@ -191,6 +191,22 @@ def test_loss_and_gradient_are_those_of_a_naive_computation(
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_softmax_neither_overflows_nor_vanishes(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    users = (scale * torch.randn(40, 4, generator=generator)).requires_grad_()
+    candidates = torch.randn(9, 4, generator=generator)
+    targets = torch.randint(9, (40,), generator=generator)
+    nothing = torch.zeros(40, 9, dtype=torch.bool)
+    scene = losses.Scene(targets, torch.zeros(9), nothing, torch.arange(40), torch.ones(40))
+    ours = losses.softmax(users, candidates, scene)
+    expected = torch.nn.functional.cross_entropy(users @ candidates.T, targets)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, users), torch.autograd.grad(expected, users), atol=1e-5, rtol=1e-4
+    )
+
+
 def test_the_known_mask_marks_the_pairs() -> None:
     mask = losses.known_mask((torch.tensor([0, 1, 1]), torch.tensor([2, 0, 2])), 2, 3)
     assert mask.tolist() == [[False, False, True], [True, False, True]]

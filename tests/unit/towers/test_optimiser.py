@@ -35,7 +35,7 @@ def test_a_row_that_is_seldom_met_decays_by_the_same_share_as_one_that_is_always
     table = torch.ones(3, 2)
     optimiser = optimiser_of(table)
     meet(optimiser, row=1, steps=1)
-    once = table[1].clone()
+    once = optimiser.rows("t", torch.tensor([1]))[0].detach()
     meet(optimiser, row=0, steps=10)
     expected = (once * (1 - 0.01 * 0.5) ** 10).tolist()
     assert optimiser.rows("t", torch.tensor([1]))[0].tolist() == pytest.approx(expected)
@@ -63,6 +63,21 @@ def test_parameters_that_are_not_named_do_not_decay() -> None:
     optimiser.settle()
     assert vector.tolist() == [1.0] * 4
     assert table[0].tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_a_table_read_whole_moves_as_one_of_which_all_rows_are_read() -> None:
+    start = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    whole, rowwise = start.clone(), start.clone()
+    of_whole, of_rows = optimiser_of(whole), optimiser_of(rowwise)
+    for step in range(10):
+        wanted = torch.randn(6, 4, generator=torch.Generator().manual_seed(step))
+        (of_whole.whole("t") - wanted).square().sum().backward()
+        (of_rows.rows("t", torch.arange(6)) - wanted).square().sum().backward()
+        for optimiser in (of_whole, of_rows):
+            optimiser.step()
+    for optimiser in (of_whole, of_rows):
+        optimiser.settle()
+    torch.testing.assert_close(whole, rowwise)
 
 
 def test_scalars_and_vectors_keep_their_shape() -> None:
