@@ -110,8 +110,9 @@ def test_a_terminal_shows_a_bar(database: Database, tmp_path: Path) -> None:
     import pty
 
     path = tmp_path / "Many.csv"
-    lines = "".join(f"{n},B{n % 100},5\n" for n in range(50_000))
-    path.write_text(f"user_id,isbn,rating,extra\n{lines.replace(',5', ',5,x')}")
+    # Read in a second: a bar is drawn ten times in one.
+    lines = "".join(f"{n % 5_000},B{n // 5_000},5,x\n" for n in range(500_000))
+    path.write_text(f"user_id,isbn,rating,extra\n{lines}")
     master, terminal = pty.openpty()
     command = [sys.executable, "-m", "tterec", "load", "--ratings", str(path)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
@@ -137,8 +138,8 @@ def test_a_terminal_shows_a_bar(database: Database, tmp_path: Path) -> None:
     assert process.returncode == 0
     plain = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
     assert "Many.csv: ignoring extra" in plain
-    assert re.search(r"Many\.csv +\S+ +[0-9.]+k/[0-9]+k", plain)
-    assert "Many.csv: 50,000 records" in summary
+    assert re.search(r"Many\.csv +\S+ +[0-9.]+[kM]/[0-9.]+M", plain)
+    assert "Many.csv: 500,000 records" in summary
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
