@@ -58,6 +58,8 @@ DECLARE
     led bigint[];
     found bigint;
     once boolean;
+    width int;
+    met_near bigint[];
     distances float8[];
     ids bigint[];
     scores real[];
@@ -85,11 +87,20 @@ BEGIN
     IF once THEN
         way := set_config('hnsw.iterative_scan', 'off', true);
     END IF;
-    way := set_config('hnsw.ef_search',
-        tterec.search_width(ranked.ef_search, wanted, cardinality(excluded))::text, true);
+    width := tterec.search_width(ranked.ef_search, wanted, cardinality(excluded));
+    way := set_config('hnsw.ef_search', width::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND (once OR found < wanted + 5);
-        IF way = 'index' THEN
+        met_near := NULL;
+        IF way = 'index' AND once THEN
+            -- All that one search finds; what was met is taken out afterwards, by a hash of these
+            -- few hundred: one of thousands excluded takes as long as the search.
+            EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
+            INTO near, distances USING query, '{}'::bigint[], width;
+            met_near := ARRAY(
+                SELECT e.item_id FROM unnest(excluded) AS e (item_id)
+                WHERE e.item_id IN (SELECT unnest(near)));
+        ELSIF way = 'index' THEN
             EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
             INTO near, distances USING query, excluded, wanted + 5;
         ELSE
@@ -103,6 +114,7 @@ BEGIN
             SELECT n.item_id, n.distance
             FROM unnest(near, distances) AS n (item_id, distance)
                 JOIN tterec.catalogue c ON c.item_id = n.item_id
+            WHERE n.item_id NOT IN (SELECT unnest(met_near))
             ORDER BY round(n.distance * 1e6), n.item_id
             LIMIT wanted
         ) n;
