@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import socket
+import threading
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -10,6 +13,7 @@ from psycopg import errors as pg
 
 from tterec import errors
 from tterec.database import connection, driver_errors, pgvector
+from tterec.database.connection import Database
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,24 @@ def test_a_database_travels_to_another_process() -> None:
 def test_versions_compare_as_numbers(text: str, parts: tuple[int, ...]) -> None:
     assert pgvector.version(text) == parts
     assert pgvector.version(text) >= pgvector.OLDEST
+
+
+def test_a_server_that_hangs_up_may_be_restarting() -> None:
+    """So does Postgres to whom it has let in the moment before one of its processes dies."""
+
+    def hang_up() -> None:
+        with suppress(OSError):  # the test is over
+            while True:
+                client, _ = listener.accept()
+                client.recv(8)
+                client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up, daemon=True).start()
+        port = listener.getsockname()[1]
+        url = f"postgresql://shop@127.0.0.1:{port}/shop"
+        with pytest.raises(errors.ConnectionFailed) as caught, Database(url).connect():
+            pass
+        listener.shutdown(socket.SHUT_RDWR)
+    assert "it may be restarting; try again in a while" in str(caught.value)
+    assert "\n" not in str(caught.value)
