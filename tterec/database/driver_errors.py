@@ -95,6 +95,7 @@ _MENDS = (
     ("recovery mode", "", "the server is replaying its log; try again in a while"),
     ("not yet accepting", "", "the server is replaying its log; try again in a while"),
     ("shutting down", "", "try again once it is back"),
+    ("no space left", "", "free disk space on the server and try again"),
     ("closed the connection", "", "it may be restarting; try again in a while, or read its log"),
     ("definition of service", "", "check PGSERVICE and the service file"),
     ("connection refused", "", "start the server or correct the address"),
