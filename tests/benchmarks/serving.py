@@ -112,10 +112,12 @@ def parts(
     once = ratings >= int(candidates)  # as tterec.ranked has it
     scan = "off" if once else "strict_order"
     connection.execute(f"SET hnsw.iterative_scan = {scan}".encode())
-    connection.execute(
+    width = connection.execute(
         "SELECT set_config('hnsw.ef_search', tterec.search_width(%s, %s, %s)::text, false)",
         (ef_search, candidates, ratings),
-    )
+    ).fetchone()
+    assert width is not None
+    found = f"'{{}}', {width[0]}" if once else f"h.items, {wanted}"
     history = "(SELECT items, ratings FROM tterec.history(%(user)s::bigint) OFFSET 0) h"
     vector = (
         f"(SELECT h.*, e.vector FROM {history},"
@@ -123,7 +125,7 @@ def parts(
     )
     near = (
         f"(SELECT h.*, n.ids FROM {vector},"
-        f" tterec.near_{generation}(h.vector, h.items, {wanted}) n OFFSET 0) h"
+        f" tterec.near_{generation}(h.vector, {found}) n OFFSET 0) h"
     )
     led = (
         f"(SELECT h.*, tterec.leads_{generation}(h.items[1:{most}], h.ids, h.items) AS led"
