@@ -112,12 +112,12 @@ def parts(
     once = ratings >= int(candidates)  # as tterec.ranked has it
     scan = "off" if once else "strict_order"
     connection.execute(f"SET hnsw.iterative_scan = {scan}".encode())
-    width = connection.execute(
+    looked_at = connection.execute(
         "SELECT set_config('hnsw.ef_search', tterec.search_width(%s, %s, %s)::text, false)",
         (ef_search, candidates, ratings),
     ).fetchone()
-    assert width is not None
-    found = f"'{{}}', {width[0]}" if once else f"h.items, {wanted}"
+    assert looked_at is not None
+    found = f"'{{}}', {looked_at[0]}" if once else f"h.items, {wanted}"
     history = "(SELECT items, ratings FROM tterec.history(%(user)s::bigint) OFFSET 0) h"
     vector = (
         f"(SELECT h.*, e.vector FROM {history},"
