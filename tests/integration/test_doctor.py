@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ import psycopg
 import pytest
 
 from tests.integration.generations import plant_books, random_vectors
+from tterec import pipeline
 from tterec.config import TrainingConfig
-from tterec.database import doctor, generation_functions, memory, roles
+from tterec.database import doctor, generation_functions, memory, roles, system_user
+from tterec.database.cluster import Cluster
 from tterec.database.connection import Database
 from tterec.database.doctor import Finding
 from tterec.store import generations, notices, vector_tables
@@ -182,6 +187,45 @@ def test_vectors_that_are_gone(database: Database) -> None:
     table = plant(database, rows=50)
     execute(database, f"DROP TABLE {table}")
     assert "are gone" in only_problem(database).what
+
+
+def test_a_cache_that_serving_would_have_otherwise() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="tterec-test-"))
+    system_user.open_home(folder)
+    cluster = Cluster(folder)
+    cluster.create()
+    settings = cluster.directory / "postgresql.conf"
+    own = settings.read_text(encoding="utf-8") + "fsync = off\nhuge_pages = off\n"
+    try:
+        settings.write_text(own + "shared_buffers = 1MB\n", encoding="utf-8")
+        database = Database(cluster.start().url("postgres"))
+        pipeline.upgrade(database)
+        plant(database)
+        (small,) = doctor.examine(database)
+        cluster.stop()
+        settings.write_text(own + "shared_buffers = 1GB\n", encoding="utf-8")
+        cluster.start()
+        large = doctor.examine(database)
+        with database.connect() as connection:
+            row = connection.execute(
+                "SELECT current_setting('huge_pages_status', true),"
+                " current_setting('shared_memory_size_in_huge_pages')::int"
+            ).fetchone()
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    assert not small.problem
+    assert "shared_buffers holds 1 MB" in small.what
+    found = re.search(r"takes (\d+) MB.*SET shared_buffers = '(\d+)MB'", f"{small}")
+    assert found is not None
+    assert int(found[2]) >= int(found[1]) > 1
+    assert row is not None
+    if row[0] is None or row[1] < 0:  # Postgres 16, or a system that has none
+        assert large == []
+        return
+    assert [finding.problem for finding in large] == [False]
+    assert "1024 MB lies in small pages" in large[0].what
+    assert f"vm.nr_hugepages={row[1]}," in large[0].mend
 
 
 def test_too_little_build_memory_is_a_note_while_publishing_can_raise_it(

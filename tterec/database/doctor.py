@@ -10,6 +10,7 @@ from psycopg import sql
 from tterec import errors
 from tterec.config import TrainingConfig
 from tterec.database import (
+    buffers,
     disk,
     limits,
     listeners,
@@ -91,6 +92,7 @@ def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
     rows = int(value(connection, sql.SQL("SELECT count(*) FROM {}").format(table)))
     yield from _queue(connection)
     yield from _index(connection, generation, rows)
+    yield from buffers.of_serving(connection, generation)
     yield from _build_memory(connection, database, rows, dim)
     yield from disk.room(connection, database, disk.generation_bytes(connection, generation))
 
