@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -63,6 +64,8 @@ def our_seconds(database: Database, file: Path, users: int, *, ranker: bool) -> 
         asked = range(1, users + 1)
         lists.write_many(out, recommender.recommend_many(asked, K, ranker=ranker, progress=watch))
     (first, begun), (last, done) = times[0], times[-1]
+    if done == begun:
+        sys.exit(f"all {done:,} lists came at once, which tells nothing; ask for more: --asked")
     return first - started, (last - first) / (done - begun)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -109,6 +110,8 @@ def main() -> None:
             found.append((row[0], peak))
             print(f"{row[0]:,} interactions: peak {peak / 1e9:.2f} GB", flush=True)
     (fewer, low), (more, high) = found
+    if high <= low:
+        sys.exit("what the libraries take hides the tables; ask for larger --interactions")
     print(f"{(high - low) / (more - fewer):.0f} bytes for one more interaction")
 
 

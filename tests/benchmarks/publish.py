@@ -138,8 +138,8 @@ def main() -> None:
         )
         connection.execute(
             "INSERT INTO tterec.ratings SELECT u, 1 + (u * 7919 + n * n) %% %s, 1 + u %% 10"
-            " FROM generate_series(1, 50000) u, generate_series(1, 8) n ON CONFLICT DO NOTHING",
-            (given.items,),
+            " FROM generate_series(1, %s) u, generate_series(1, 8) n ON CONFLICT DO NOTHING",
+            (given.items, min(given.users, 50_000)),
         )
         connection.execute("ANALYZE tterec.ratings")
         plain(connection, vectors)  # the first finds the server's buffers empty, and is faster

@@ -190,7 +190,7 @@ def measure(database: Database, arguments: argparse.Namespace) -> None:
         connection.autocommit = True
         groups = {shop.ratings: range(1, shop.users + 1), **shop.heavy_users()}
         for ratings, users in sorted(groups.items()):
-            rounds = max(arguments.rounds, 200 // len(users))
+            rounds = max(arguments.rounds, 40 * arguments.rounds // len(users))
             median, most = latencies(connection, users, rounds)
             print(f"{ratings:>7,} ratings: p50 {median:6.1f} ms, p99 {most:6.1f} ms")
             before, said = 0.0, []

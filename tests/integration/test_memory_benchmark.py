@@ -20,3 +20,16 @@ def test_sizes_that_give_one_table_are_refused_before_anything_starts(
     )
     assert done.returncode == 2
     assert "no more than the first" in done.stderr.splitlines()[-1]
+
+
+def test_tables_that_the_libraries_hide_have_no_size() -> None:
+    sizes = ["--users=1000", "--items=200", "--interactions", "3000", "30000"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.memory", *sizes],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.endswith("ask for larger --interactions\n")
