@@ -6,8 +6,10 @@ from pathlib import Path
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
-"""pgvector's own defaults. Recall is raised by ef_search; twice the ef_construction costs twice
-the build."""
+"""pgvector's own defaults. Recall is raised by ef_search: with twice the ef_construction, 112,000
+vectors of Book-Crossing had .99 of the exact first 100 at ef_search 240 instead of 320, a tenth
+less time a search, but took half as long again to build; m = 24 took twice as long, and gained
+nothing."""
 
 MOST_BUILD_BYTES = 2 << 30
 """Publishing raises maintenance_work_mem to what the graph takes, up to this: a parallel build
