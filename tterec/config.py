@@ -43,10 +43,16 @@ class Target:
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory of the embedded database and the caches."""
+    """The directory of the embedded database and the caches. Raises ConfigError."""
     named = environ.get(HOME_VARIABLE)
     if named:
-        return Path(named).expanduser().absolute()
+        try:
+            return Path(named).expanduser().absolute()
+        except RuntimeError:  # ~ of nobody
+            raise ConfigError(
+                f"{HOME_VARIABLE} {named!r} begins with the home of a user who is not there; write "
+                "a path that begins with /"
+            ) from None
     if os.name == "posix" and os.geteuid() == 0:
         # Postgres refuses to run as root, and the account that runs it has no way into /root.
         return Path("/var/lib/tterec")
@@ -95,7 +101,10 @@ def settings(flag: str | None = None, environ: Mapping[str, str] = os.environ) -
     except ConfigError as error:  # this is where other messages send people: it must not fail
         found = [Setting("database", f"unusable: {error}", "see the value")]
     place = HOME_VARIABLE if environ.get(HOME_VARIABLE) else "default"
-    found.append(Setting("home", str(home(environ)), place))
+    try:
+        found.append(Setting("home", str(home(environ)), place))
+    except ConfigError as error:
+        found.append(Setting("home", f"unusable: {error}", place))
     place = LOG_VARIABLE if environ.get(LOG_VARIABLE) else "default"
     found.append(Setting("log_format", environ.get(LOG_VARIABLE) or LOG_FORMATS[0], place))
     for name in sorted(name for name in environ if re.fullmatch(r"PG[A-Z]+", name)):
@@ -322,7 +331,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or what Python cannot hold
         raise ConfigError(f"{path} is not TOML: {error}") from error
     defaults = TrainingConfig()
     known: dict[str, type] = {
@@ -339,5 +348,8 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path}: {name} = {value!r} is a {type(value).__name__}; write a {wanted.__name__}"
             )
-        table[name] = wanted(value)
+        try:
+            table[name] = wanted(value)
+        except OverflowError as error:  # an int of 400 digits
+            raise ConfigError(f"{path}: {name} is out of range; choose a smaller number") from error
     return table

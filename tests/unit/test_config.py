@@ -220,6 +220,29 @@ def test_the_home_is_absolute_and_a_users_own(monkeypatch: pytest.MonkeyPatch) -
     assert config.home({}) == Path("/var/lib/tterec")
 
 
+def test_a_home_of_nobody_is_refused_and_shown() -> None:
+    environ = {"TTEREC_HOME": "~nobody-of-this-name/tterec"}
+    with pytest.raises(ConfigError, match="TTEREC_HOME '~nobody-of-this-name/tterec'"):
+        config.home(environ)
+    shown = {setting.name: setting for setting in config.settings(None, environ)}
+    assert shown["home"].value.startswith("unusable: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"learning_rate = 1{'0' * 400}",
+        f"dim = {'9' * 5000}",
+        f"dim = {'[' * 5000}{']' * 5000}",
+    ],
+)
+def test_toml_that_python_cannot_hold_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="train.toml"):
+        config.read_settings(path)
+
+
 def training_settings() -> st.SearchStrategy[dict[str, object]]:
     """Some settings of `tterec train`, with any value that each may have."""
     values: dict[str, st.SearchStrategy[object]] = {

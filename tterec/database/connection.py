@@ -107,8 +107,8 @@ class Database:
         except psycopg.OperationalError as error:
             if self.origin != EMBEDDED:
                 raise unreachable(error, self.url, self.masked) from error
-        except psycopg.ProgrammingError:
-            # libpq quotes what it could not read, which may be a part of the password.
+        except (psycopg.ProgrammingError, UnicodeEncodeError):
+            # What could not be read is quoted by either, and may be a part of the password.
             raise errors.ConfigError(
                 f"the database URL ({self.origin}) cannot be read; {urls.URL_FORM}"
             ) from None

@@ -73,6 +73,15 @@ def test_versions_compare_as_numbers(text: str, parts: tuple[int, ...]) -> None:
     assert pgvector.version(text) >= pgvector.OLDEST
 
 
+def test_a_url_that_is_no_text_is_refused_without_showing_it() -> None:
+    """As a command's argument has it whose bytes are no UTF-8."""
+    database = Database("postgresql://u:secret\udcff@h/d", "--database-url")
+    with pytest.raises(errors.ConfigError) as caught, database.connect():
+        pass
+    assert "--database-url" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_server_that_hangs_up_may_be_restarting() -> None:
     """So does Postgres to whom it has let in the moment before one of its processes dies."""
 
