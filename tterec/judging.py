@@ -5,6 +5,7 @@ Nothing here knows a database: `tterec evaluate` reads and stores, this fits, ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -75,6 +76,8 @@ class Protocol:
             raise InvalidArgument(
                 f"share = {self.share:g} is out of range; choose one between 0 and 1"
             )
+        if self.relevant_from is not None and not math.isfinite(self.relevant_from):
+            raise InvalidArgument(f"relevant_from = {self.relevant_from} is no rating; choose one")
         for name, value in (("k", self.k), ("users", self.users)):
             if value < 1:
                 raise InvalidArgument(f"{name} = {value} is out of range; choose at least 1")

@@ -69,8 +69,11 @@ def work(
 
     When the database goes away, or refuses a batch, it is tried again, later and later. With
     `once`, what goes wrong is raised instead, and so is NoActiveModel. It ends by an exception
-    (KeyboardInterrupt): what was not committed stays in the queue.
+    (KeyboardInterrupt): what was not committed stays in the queue. Raises InvalidArgument unless
+    `poll`, in seconds, is above 0.
     """
+    if not poll > 0:  # nor is NaN, which is no time to sleep for
+        raise errors.InvalidArgument(f"poll = {poll} is out of range; choose a number above 0")
     database = database.of("worker")
     done, wait = Worked(), 1.0
 

@@ -150,6 +150,8 @@ def test_ids_of_a_file_and_of_the_command_line_may_be_anything(
         (("cluster", "--clusters", 10**30), 1),
         (("train", "--seed", 10**30), 1),
         (("train", "--dim", -1), 1),
+        (("worker", "--poll", "nan"), 1),
+        (("evaluate", "--relevant-from", "nan"), 1),
         (("load", "--users", "\udcff.csv"), 1),
     ):
         done = tterec(shop, *arguments)

@@ -253,6 +253,8 @@ def test_users_without_history_are_a_group_of_their_own() -> None:
         ({"k": 0}, "k = 0 is out of range"),
         ({"users": 0}, "users = 0 is out of range"),
         ({"share": 1.5}, "share = 1.5 is out of range"),
+        ({"relevant_from": float("nan")}, "relevant_from = nan is no rating"),
+        ({"relevant_from": float("inf")}, "relevant_from = inf is no rating"),
         ({"split": "monthly"}, "split 'monthly' is unknown"),
     ],
 )
