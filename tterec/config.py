@@ -328,7 +328,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises ConfigError for an unknown one or a value of a wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or what Python cannot hold

@@ -239,8 +239,14 @@ def test_a_home_of_nobody_is_refused_and_shown() -> None:
 def test_toml_that_python_cannot_hold_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match="train.toml"):
+    with pytest.raises(ConfigError, match=r"train\.toml"):
         config.read_settings(path)
+
+
+def test_toml_of_a_windows_editor_is_read_without_its_mark(tmp_path: Path) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text("dim = 32\n", encoding="utf-8-sig")
+    assert config.read_settings(path) == {"dim": 32}
 
 
 def training_settings() -> st.SearchStrategy[dict[str, object]]:

@@ -1,9 +1,7 @@
 """Sparse vectors on the wire: rows of a generation's evidence table as bytes and back.
 
 A `sparsevec` is its dimension, its number of entries and a zero as big-endian int32, then the
-entries' positions from 0, int32, then their values, float32. A `bigint[]` is its number of
-dimensions, a zero, the element type, the length and the first index, then each element with its
-length before it.
+entries' positions from 0, int32, then their values, float32.
 """
 
 from __future__ import annotations
@@ -15,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec.database.vectors import SIGNATURE, TRAILER
+from tterec.database.vectors import SIGNATURE, TRAILER, array
 
 _HEAD = struct.Struct(">iii")
-_INT8_OID = 20
 _ROWS_A_CHUNK = 4096
 
 
@@ -55,20 +52,10 @@ def to_copy(
                 _HEAD.pack(dim, len(positions) // 4, 0),
                 positions,
                 values,
-                *(_array(column[row]) for column in lists),
+                *(array(column[row], ">i8") for column in lists),
             ]
         yield b"".join(parts)
     yield TRAILER
-
-
-def _array(listed: NDArray[np.int64]) -> bytes:
-    """A field that holds a bigint[]."""
-    elements = np.empty(len(listed), dtype=[("bytes", ">i4"), ("id", ">i8")])
-    elements["bytes"], elements["id"] = 8, listed
-    array = struct.pack(">iii", int(len(listed) > 0), 0, _INT8_OID)
-    if len(listed):
-        array += struct.pack(">ii", len(listed), 1) + elements.tobytes()
-    return struct.pack(">i", len(array)) + array
 
 
 def decode(values: Sequence[Any]) -> Rows:

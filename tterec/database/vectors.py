@@ -20,6 +20,7 @@ SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no header extension
 TRAILER = b"\xff\xff"
 _HEADER_BYTES = 4  # of one vector: dimension and zero
 _ROWS_A_CHUNK = 16_384
+_ELEMENT_OIDS = {">i8": 20, ">f4": 700}
 
 
 def _record(dim: int) -> np.dtype[np.void]:
@@ -75,6 +76,20 @@ def texts_to_copy(keys: Iterable[tuple[str, str]], matrix: NDArray[np.float32]) 
             yield b"".join(rows)
             rows.clear()
     yield b"".join(rows) + TRAILER
+
+
+def array(values: NDArray[np.integer] | NDArray[np.floating], kind: str) -> bytes:
+    """A field of a binary COPY that holds an array of values (n,): `>i8` bigint[], `>f4` real[].
+
+    It is the number of dimensions, a zero, the element type, the length and the first index as
+    big-endian int32, then each element with its length before it.
+    """
+    elements = np.empty(len(values), dtype=[("bytes", ">i4"), ("value", kind)])
+    elements["bytes"], elements["value"] = elements.dtype["value"].itemsize, values
+    field = struct.pack(">iii", int(len(values) > 0), 0, _ELEMENT_OIDS[kind])
+    if len(values):
+        field += struct.pack(">ii", len(values), 1) + elements.tobytes()
+    return struct.pack(">i", len(field)) + field
 
 
 def from_copy(

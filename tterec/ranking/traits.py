@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tterec import encoding
 from tterec.records import FeatureTable
 
 MOST_SHARED = 0.05
@@ -52,6 +53,5 @@ def _shared(values: NDArray[Any]) -> tuple[sparse.csr_array, tuple[str, ...]]:
 
 def normalised(value: Any) -> list[str]:
     """The distinct texts of a text or text[], by which items share them."""
-    given = [] if value is None else [value] if isinstance(value, str) else value
-    plain = (" ".join(text.casefold().split()) for text in given if text is not None)
-    return sorted({text for text in plain if text})
+    given = () if value is None else (value,) if isinstance(value, str) else value
+    return sorted(encoding.normalised(given))

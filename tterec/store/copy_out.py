@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tterec.database.connection import Connection
+from tterec.database.vectors import SIGNATURE, TRAILER
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER_BYTES = 2  # a field count of -1
 # Blocks of some 4 MB: larger ones are no faster, and this is what is held twice.
 _BLOCK_BYTES = 4 << 20
 
@@ -38,7 +37,7 @@ def read_fixed(
             count, rest = divmod(len(chunk), layout.itemsize)
             wired = np.frombuffer(chunk, dtype=layout, count=count)
             sizes = [wired[f"{name} bytes"] == np.dtype(kind).itemsize for name, kind in named]
-            if rest not in (0, _TRAILER_BYTES) or not np.all(sizes):
+            if rest not in (0, len(TRAILER)) or not np.all(sizes):
                 raise ValueError("a row of the binary COPY stream is not of the width asked for")
             yield {name: wired[name].astype(kind) for name, kind in named}
 
@@ -68,7 +67,7 @@ def _joined(copy: Any, rows: int) -> Iterator[bytes]:
     parts: list[bytes] = []
     first = True
     for part in copy:
-        parts.append(bytes(part)[len(_HEADER) :] if first else bytes(part))
+        parts.append(bytes(part)[len(SIGNATURE) :] if first else bytes(part))
         first = False
         if len(parts) >= rows:
             yield b"".join(parts)

@@ -20,7 +20,6 @@ from tterec.store.vector_tables import EVIDENCE, table
 # Vectors and their products are float32: what is this near to the margin is on both sides of it.
 _MARGIN = 1e-5
 _ROWS_A_CHUNK = 10_000
-_INT8_OID, _FLOAT4_OID = 20, 700
 
 
 @dataclass(frozen=True)
@@ -214,30 +213,19 @@ def write(connection: Connection, generation: int, change: int, lists: Iterable[
 
 def _row(one: UserList) -> bytes:
     source = (one.lines[0].source if one.lines else "popular").encode()
-    items = np.array([line.book_id for line in one.lines], dtype=">i8")
-    scores = np.array([line.score for line in one.lines], dtype=">f4")
+    items = np.array([line.book_id for line in one.lines], dtype=np.int64)
+    scores = np.array([line.score for line in one.lines], dtype=np.float32)
     fields = [
         struct.pack(">hiqi", 6, 8, one.user_id, len(source)) + source,
-        _array(items, _INT8_OID),
-        _array(scores, _FLOAT4_OID),
+        vectors.array(items, ">i8"),
+        vectors.array(scores, ">f4"),
     ]
     if one.two_stages:
-        similarities = np.array([line.similarity for line in one.lines], dtype=">f4")
-        fields.append(_array(similarities, _FLOAT4_OID))
+        similarities = np.array([line.similarity for line in one.lines], dtype=np.float32)
+        fields.append(vectors.array(similarities, ">f4"))
     else:
         fields.append(struct.pack(">i", -1))
     return b"".join([*fields, struct.pack(">if", 4, one.nearest)])
-
-
-def _array(values: NDArray[np.int64] | NDArray[np.float32], oid: int) -> bytes:
-    """A field that holds an array."""
-    size = values.dtype.itemsize
-    elements = np.empty(len(values), dtype=[("bytes", ">i4"), ("value", values.dtype)])
-    elements["bytes"], elements["value"] = size, values
-    array = struct.pack(">iii", int(len(values) > 0), 0, oid)
-    if len(values):
-        array += struct.pack(">ii", len(values), 1) + elements.tobytes()
-    return struct.pack(">i", len(array)) + array
 
 
 def drop(connection: Connection, generations: Sequence[int], users: Sequence[int]) -> None:
