@@ -316,3 +316,14 @@ def test_a_cache_that_cannot_be_written_is_named(
 def test_an_unknown_index_is_refused() -> None:
     with pytest.raises(errors.InvalidArgument, match="faiss-hnsw"):
         Recommender("postgresql://127.0.0.1:1/nowhere", index="annoy")
+
+
+def test_a_catalogue_with_few_items_left_thrice_each_is_no_fault(shop: Database) -> None:
+    """The index finds k rows of the catalogue that are fewer than k items."""
+    with shop.connect() as connection:
+        connection.execute(
+            "CREATE OR REPLACE VIEW tterec.catalogue AS SELECT book_id AS item_id, isbn, title"
+            " FROM tterec.books, generate_series(1, 3) WHERE book_id % 3 = 0"
+        )
+    with Recommender(shop, index="faiss-flat") as recommender:
+        assert len(recommender.recommend(2, 10)) == 10

@@ -123,6 +123,25 @@ def test_when_an_interaction_comes_twice(database: Database) -> None:
     assert_agreement(database, [1, 2, 3, 4, 5], 50)
 
 
+@pytest.mark.parametrize("ranked", [False, True])
+def test_when_the_items_query_returns_an_item_twice(database: Database, ranked: bool) -> None:
+    """Training refuses that, too; afterwards each book of a list still has its own ISBN and title."""
+    with database.connect() as connection:
+        books = plant_readers(connection, 3)
+        plant(connection, random_vectors(books), ranker=random_ranker(books) if ranked else None)
+        connection.execute(
+            "CREATE OR REPLACE VIEW tterec.catalogue AS"
+            " SELECT book_id AS item_id, isbn, title FROM tterec.books UNION ALL"
+            " SELECT book_id, isbn, title FROM tterec.books WHERE book_id = 1"
+        )
+    with Recommender(database) as recommender:
+        for _, lines in recommender.recommend_many([1, 2, 3], 20):
+            assert [(int(one.isbn), one.title) for one in lines] == [
+                (one.book_id, f"Book {one.book_id}") for one in lines
+            ]
+            assert len({one.book_id for one in lines}) == 20
+
+
 def test_when_more_speaks_than_a_sparse_vector_holds(database: Database) -> None:
     """Twenty books with a thousand traits each."""
     with database.connect() as connection:

@@ -145,5 +145,8 @@ def _tied(
     """Whether items that were not found may score as much as the k-th that was."""
     if not k or index.kind == "ivfpq":  # its scores are those of codes
         return False
-    kth = float(scores[np.isin(item_ids, found.item_ids)][k - 1])
+    near = scores[np.isin(item_ids, found.item_ids)]
+    if len(near) < k:  # of a catalogue that returns an item twice
+        return True
+    kth = float(near[k - 1])
     return kth - float(scores[-1]) <= _TIE * max(1.0, abs(kth))
