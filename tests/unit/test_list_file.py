@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -149,6 +151,27 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
         list_file.opened(path, RUN, resume=False),
     ):
         pass
+
+
+def test_a_disk_that_fills_up_while_resuming_leaves_what_was_written_and_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cut_off(tmp_path, text([("a", ["x"]), ("b", ["x"])]).encode())
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(list_file, "_write_list", full)
+        with (
+            pytest.raises(InvalidArgument, match="No space left"),
+            list_file.opened(path, RUN, resume=True),
+        ):
+            pass
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+    with list_file.opened(path, RUN, resume=True) as (_, done):
+        assert done == {"a": 1}
 
 
 def test_any_text_comes_back_from_csv() -> None:

@@ -143,28 +143,35 @@ def _keep_whole_lists(part: Path) -> Counter[str]:
     """
     done: Counter[str] = Counter()
     kept = part.with_name(f"{part.name}.kept")
-    with (
-        part.open(encoding="utf-8", newline="", errors="replace") as old,
-        kept.open("w", encoding="utf-8", newline="") as new,
-    ):
-        writer = lists.csv_writer(new)
-        writer.writerow(_HEADER)
-        rows = csv.reader(old)
-        held: list[Sequence[str]] = []
-        with suppress(csv.Error):
-            if next(rows, None) == _HEADER:
-                for row in rows:
-                    if len(row) != len(_HEADER):
-                        break
-                    user, _, rank, _ = row
-                    if rank == "1":
-                        _write_list(writer, held, done)
-                        held = []
-                    elif not held or user != held[-1][0] or rank != str(len(held) + 1):
-                        break
-                    held.append(row)
-    kept.replace(part)
+    try:
+        with (
+            part.open(encoding="utf-8", newline="", errors="replace") as old,
+            kept.open("w", encoding="utf-8", newline="") as new,
+        ):
+            _copy_whole_lists(old, new, done)
+        kept.replace(part)
+    finally:
+        kept.unlink(missing_ok=True)
     return done
+
+
+def _copy_whole_lists(old: TextIO, new: TextIO, done: Counter[str]) -> None:
+    writer = lists.csv_writer(new)
+    writer.writerow(_HEADER)
+    rows = csv.reader(old)
+    held: list[Sequence[str]] = []
+    with suppress(csv.Error):
+        if next(rows, None) == _HEADER:
+            for row in rows:
+                if len(row) != len(_HEADER):
+                    break
+                user, _, rank, _ = row
+                if rank == "1":
+                    _write_list(writer, held, done)
+                    held = []
+                elif not held or user != held[-1][0] or rank != str(len(held) + 1):
+                    break
+                held.append(row)
 
 
 def _write_list(writer: Any, held: Sequence[Sequence[str]], done: Counter[str]) -> None:
