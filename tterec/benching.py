@@ -84,7 +84,6 @@ def bench_index(
     k: int = 10,
     users: int = 200,
     recall: float = 0.95,
-    seed: int = 0,
     progress: ProgressCallback = ignore,
 ) -> Bench:
     """Measure indexes on the live generation, by lists of users drawn from those who have one.
@@ -110,7 +109,7 @@ def bench_index(
             with stage(connection, "read vectors", progress):
                 items = pgvector.catalogue(connection, model)
             with stage(connection, "draw users", progress):
-                probes = _probes(connection, model, users, seed, progress)
+                probes = _probes(connection, model, users, progress)
             if not probes or not len(items):
                 raise EvaluationError(
                     "there is no user with interactions to make a list for; "
@@ -248,11 +247,11 @@ def _exact(
 
 
 def _probes(
-    connection: Connection, model: LiveModel, users: int, seed: int, progress: ProgressCallback
+    connection: Connection, model: LiveModel, users: int, progress: ProgressCallback
 ) -> list[Probe]:
     """At most so many users with a history, with their vectors and all that they have met."""
     probes: list[Probe] = []
-    for probe in islice(probing.drawn(connection, model, seed), users):
+    for probe in islice(probing.drawn(connection, model, seed=0), users):
         probes.append(probe)
         progress(Progress("users", len(probes), users))
     return probes

@@ -119,7 +119,7 @@ models = Table(
     Column("history_weights", ARRAY(REAL)),
     Column("default_profile", ARRAY(REAL)),
     Column("ef_search", Integer),
-    Column("ranker", JSONB),  # similarity_weight and candidates; NULL: no second stage
+    Column("ranker", JSONB),  # as retrieval.live_models.Ranking; NULL: no second stage
     Column("seed", BigInteger, nullable=False),
     Column("config", JSONB, nullable=False),
     Column("sources", JSONB, nullable=False),

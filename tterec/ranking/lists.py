@@ -32,13 +32,12 @@ def ranked_lists(
     k: int,
     *,
     ranker: bool = True,
-    exclude_known: bool = True,
 ) -> Lists:
     """The k best items of the whole catalogue for each of `user_ids` (users,).
 
     `known` holds the histories, of these users and possibly of others, in any order. What a user
-    has met in it is left out, unless `exclude_known` is false. Without `ranker` the towers alone
-    order the lists, as they do for users without a history.
+    has met in it is left out. Without `ranker` the towers alone order the lists, as they do for
+    users without a history.
     """
     vectors = model.vectors
     stage = Stage(model.ranker) if ranker and model.ranker is not None else None
@@ -51,11 +50,10 @@ def ranked_lists(
         users = user_ids[start : start + at_once]
         met = met_by(known, users, vectors.item_ids)
         scores = user_vectors(vectors, met, users) @ items.T
-        if exclude_known:
-            lengths = np.diff(met.offsets)
-            scores[np.repeat(np.arange(len(users)), lengths), met.items] = -np.inf
+        lengths = np.diff(met.offsets)
+        scores[np.repeat(np.arange(len(users)), lengths), met.items] = -np.inf
         if stage is not None:
-            with_history = np.flatnonzero(np.diff(met.offsets))
+            with_history = np.flatnonzero(lengths)
             history = met.newest(vectors.max_history).select(with_history)
             scores[with_history] = stage.scores(scores[with_history], history, k)
         for place, row in enumerate(scores, start=start):

@@ -16,6 +16,7 @@ from tterec.database.vectors import SIGNATURE, TRAILER
 
 # Blocks of some 4 MB: larger ones are no faster, and this is what is held twice.
 _BLOCK_BYTES = 4 << 20
+_BLOCK_ROWS = 8192
 
 
 def read_fixed(
@@ -43,7 +44,7 @@ def read_fixed(
 
 
 def read_rows(
-    connection: Connection, query: str, types: list[str], block_rows: int = 8192
+    connection: Connection, query: str, types: list[str]
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of a query's rows as tuples, by the driver's binary loaders for `types`."""
     with connection.cursor() as cursor, cursor.copy(_copy_out(query)) as copy:
@@ -51,7 +52,7 @@ def read_rows(
         block: list[tuple[Any, ...]] = []
         for row in copy.rows():
             block.append(row)
-            if len(block) == block_rows:
+            if len(block) == _BLOCK_ROWS:
                 yield block
                 block = []
         if block:

@@ -120,8 +120,6 @@ def test_lists_use_the_second_stage_only_for_those_who_met_something() -> None:
     without = ranked_lists(model, known, np.array([1]), 9, ranker=False)
     assert without.item_ids.tolist() == [[20, 40, 50, 30, -1, -1, -1, -1, -1]]
     assert np.isnan(without.scores[0, 4:]).all()
-    everything = ranked_lists(model, known, np.array([1]), 5, ranker=False, exclude_known=False)
-    assert everything.item_ids.tolist() == [[20, 40, 50, 30, 10]]
 
 
 def test_equal_scores_rank_by_id_across_the_cut() -> None:
