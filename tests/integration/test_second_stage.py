@@ -125,7 +125,7 @@ def test_when_an_interaction_comes_twice(database: Database) -> None:
 
 @pytest.mark.parametrize("ranked", [False, True])
 def test_when_the_items_query_returns_an_item_twice(database: Database, ranked: bool) -> None:
-    """Training refuses that, too; a book of a list still has the ISBN and title that are its own."""
+    """Training refuses that, too; a book of a list has the ISBN and title that are its own."""
     with database.connect() as connection:
         books = plant_readers(connection, 3)
         plant(connection, random_vectors(books), ranker=random_ranker(books) if ranked else None)
