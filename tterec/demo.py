@@ -89,6 +89,6 @@ def _tour(database: Database, shop: Bookshop, guest: int, ranked: list[Recommend
         shop=shop,
         reader=shop.readers[guest - 1],
         read=sorted(read, key=lambda pair: (-pair[1], pair[0].title)),
-        recommended=[(one, shop.by_isbn[one.isbn]) for one in ranked],
+        recommended=[(one, shop.by_isbn[one.isbn]) for one in ranked if one.isbn],
         awaited=awaited[0] if awaited else None,
     )

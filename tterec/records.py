@@ -52,12 +52,13 @@ class Recommendation:
     """One line of a ranked list; the columns of `tterec.recommend()` in SQL.
 
     `score` is what the list is ordered by. `similarity` is the inner product of the user's and
-    the book's vector, None where no vector was involved (popular books).
+    the book's vector, None where no vector was involved (popular books). `isbn` and `title` are
+    None where the items query has none.
     """
 
     rank: int
     book_id: int
-    isbn: str
+    isbn: str | None
     title: str | None
     score: float
     similarity: float | None

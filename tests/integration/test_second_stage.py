@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests.integration.generations import (
     plant,
@@ -18,6 +19,7 @@ from tests.integration.generations import (
 from tests.integration.test_index_use import scans
 from tests.integration.test_surfaces import assert_same, by_sql
 from tterec import Recommender
+from tterec.cli import main
 from tterec.database.connection import Connection, Database
 from tterec.records import LEADERS, TraitValue
 from tterec.store import item_updates
@@ -140,6 +142,24 @@ def test_when_the_items_query_returns_an_item_twice(database: Database, ranked: 
                 (one.book_id, f"Book {one.book_id}") for one in lines
             ]
             assert len({one.book_id for one in lines}) == 20
+
+
+def test_when_books_have_neither_isbn_nor_title(database: Database) -> None:
+    """As films have none in a shop whose items query has a column `isbn`."""
+    with database.connect() as connection:
+        books = plant_readers(connection, 3)
+        plant(connection, random_vectors(books), ranker=random_ranker(books))
+        connection.execute(
+            "CREATE OR REPLACE VIEW tterec.catalogue AS SELECT book_id AS item_id,"
+            " CASE book_id WHEN 4 THEN isbn END AS isbn, NULL::text AS title FROM tterec.books"
+        )
+    assert_agreement(database, [1, 2, 3])
+    for command in (["recommend", "1"], ["similar", "0000000004"], ["explain", "1", "0000000004"]):
+        done = CliRunner().invoke(main, ["--database-url", database.url, *command])
+        assert done.exit_code == 0, done.exception
+        assert "(no title)" in done.stdout
+    done = CliRunner().invoke(main, ["--database-url", database.url, "recommend", "--all"])
+    assert done.stdout.splitlines()[1].startswith("1,,1,")
 
 
 def test_when_more_speaks_than_a_sparse_vector_holds(database: Database) -> None:

@@ -87,7 +87,7 @@ def table(found: Sequence[Recommendation], width: int | None = None) -> Iterator
     """Lines: rank, title, ISBN, score. Titles are cut where a line would pass `width` columns."""
     # By hand: importing a table library takes as long as the recommendation itself.
     rows = [
-        (str(one.rank), printable(one.title or "(no title)"), printable(one.isbn), score)
+        (str(one.rank), printable(one.title or "(no title)"), printable(one.isbn or "-"), score)
         for one in found
         for score in [f"{one.score:.4f}"]
     ]

@@ -17,7 +17,7 @@ class Candidates:
     """
 
     item_ids: NDArray[np.int64]
-    isbns: list[str]
+    isbns: list[str | None]
     titles: list[str | None]
     vectors: NDArray[np.float32]
 

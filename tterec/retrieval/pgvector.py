@@ -121,7 +121,7 @@ def spelled_isbns(connection: Connection, isbns: Iterable[str]) -> list[str]:
 
 def listed(
     connection: Connection, item_ids: NDArray[np.int64]
-) -> dict[int, tuple[str, str | None]]:
+) -> dict[int, tuple[str | None, str | None]]:
     """ISBN and title of each item that is in the catalogue."""
     rows = query(connection, "listed", item_ids=item_ids.tolist()).fetchall()
     return {item_id: (isbn, title) for item_id, isbn, title in rows}
