@@ -218,3 +218,41 @@ def test_a_shops_odd_ratings_are_refused_by_training_and_unrated_in_lists(
             assert by_sql(connection, "popular_books(3)")
     with pytest.raises(errors.SourceError, match="outside 0 to 10"):
         pipeline.train(database, CONFIG)
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_a_shops_ids_that_are_null_are_refused_by_training_and_count_for_nothing_later(
+    database: Database, tmp_path: Path, upgraded: bool
+) -> None:
+    """One of a user's would empty their list, and end an update; a guest's order has no user."""
+    with database.connect() as connection:
+        connection.execute("CREATE TABLE seen (u bigint, b bigint, r real)")
+        connection.execute("CREATE TABLE films AS SELECT n AS id FROM generate_series(1, 60) n")
+        connection.execute(
+            "INSERT INTO seen SELECT u, 1 + (7 * u + i) % 60, 1 + i % 10"
+            " FROM generate_series(1, 40) u, generate_series(1, 8) i"
+        )
+    paths = {"interactions": tmp_path / "i.sql", "items": tmp_path / "t.sql"}
+    paths["interactions"].write_text("SELECT u AS user_id, b AS item_id, r AS rating FROM seen")
+    paths["items"].write_text("SELECT id AS item_id, 'Film ' || id AS title FROM films")
+    pipeline.train(database, CONFIG, paths)
+    if upgraded:  # from a version whose views let them through
+        with database.connect() as connection:
+            connection.execute("DELETE FROM tterec.schema_state WHERE key = 'own_views'")
+            connection.execute(
+                "CREATE OR REPLACE VIEW tterec.interactions AS SELECT user_id, item_id, rating,"
+                " NULL::timestamptz AS rated_at FROM tterec.source_interactions"
+            )
+        pipeline.upgrade(database)
+    with database.connect(autocommit=True) as connection, Recommender(database) as recommender:
+        before = by_sql(connection, "recommend(3)")
+        connection.execute("INSERT INTO seen VALUES (3, NULL, 9), (NULL, 5, 9), (NULL, NULL, 9)")
+        connection.execute("INSERT INTO films VALUES (NULL)")
+        assert by_sql(connection, "recommend(3)") == before
+        assert_same(before, [asdict(one) for one in recommender.recommend(3)])
+        assert_same(before, [asdict(one) for one in dict(recommender.recommend_many([3]))[3]])
+    for command in (["update"], ["worker", "--once"], ["precompute"], ["stats"], ["recommend", 3]):
+        done = tterec(database, *command)
+        assert done.exit_code == 0, (command, done.exception, done.stderr)
+    with pytest.raises(errors.SourceError, match="is NULL in"):
+        pipeline.train(database, CONFIG)

@@ -26,6 +26,8 @@ _VIEWS = (
     "tterec.source_users",
     "tterec.source_items",
 )
+# Key in schema_state: the SQL of those with bigint ids.
+_OWN = "own_views"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +102,18 @@ def read_query(path: Path, name: str) -> str:
 
 
 def install(connection: Connection) -> None:
-    """Create the views where one is missing; follow an edited default, keep a shop's own."""
+    """Create the views where one is missing or another version's; follow an edited default, keep a
+    shop's own."""
     current = current_queries(connection)
     wanted = current if current is not None and _is_custom(connection) else default_queries()
     if wanted != current or schema.missing_views(connection):
         set_sources(connection, wanted)
+    elif "\n".join(_own_views(connection)) != _state(connection, _OWN):
+        locks.in_short_waits(connection, lambda: _define_own_views(connection))
 
 
 def _is_custom(connection: Connection) -> bool:
-    row = connection.execute(
-        "SELECT value = 'custom' FROM tterec.schema_state WHERE key = 'sources'"
-    ).fetchone()
-    return row == (True,)
+    return _state(connection, "sources") == "custom"
 
 
 def set_sources(connection: Connection, queries: Queries) -> None:
@@ -135,20 +137,42 @@ def set_sources(connection: Connection, queries: Queries) -> None:
                 f"CREATE VIEW tterec.source_{name} AS\n{queries.body(name)}\n".encode(),
                 binary=True,
             )
-    columns = {name: view_columns(connection, name) for name in NAMES}
-    for view in _interactions_views(columns):
-        connection.execute(view)
-    connection.execute(_catalogue_view(columns["items"]))
+    _define_own_views(connection)
     if roles.reader_exists(connection):
         connection.execute(f"GRANT SELECT ON {', '.join(_VIEWS)} TO {roles.READER}".encode())
     for key, value in [("sources", queries.origin)] + [
         (f"source_{n}", queries.body(n)) for n in NAMES
     ]:
-        connection.execute(
-            "INSERT INTO tterec.schema_state (key, value) VALUES (%s, %s)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, value),
-        )
+        _keep_state(connection, key, value)
+
+
+def _define_own_views(connection: Connection) -> None:
+    views = _own_views(connection)
+    for view in views:
+        connection.execute(view.encode())
+    _keep_state(connection, _OWN, "\n".join(views))
+
+
+def _own_views(connection: Connection) -> list[str]:
+    """SQL that (re-)defines the views with bigint ids over the source views."""
+    columns = {name: view_columns(connection, name) for name in NAMES}
+    views = (*_interactions_views(columns), _catalogue_view(columns["items"]))
+    return [view.as_string(connection) for view in views]
+
+
+def _state(connection: Connection, key: str) -> str | None:
+    row = connection.execute(
+        "SELECT value FROM tterec.schema_state WHERE key = %s", (key,)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _keep_state(connection: Connection, key: str, value: str) -> None:
+    connection.execute(
+        "INSERT INTO tterec.schema_state (key, value) VALUES (%s, %s)"
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (key, value),
+    )
 
 
 @contextmanager
@@ -228,10 +252,13 @@ def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed
         # Training refuses others, NaN too; one that came later is no reason to recommend nothing.
         rating = f"CASE WHEN s.rating BETWEEN 0 AND 10 THEN {rating} END"
     rest = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
+    # Nor is an id that is NULL, which training refuses as well: one of a user's would empty all
+    # that is NOT IN what the user has met.
     return [  # every part is ours, none is a caller's
         sql.SQL(
-            f"CREATE VIEW tterec.{name} AS SELECT {user}, {rest}"
+            f"CREATE OR REPLACE VIEW tterec.{name} AS SELECT {user}, {rest}"
             f" FROM tterec.source_interactions s{joins}"
+            " WHERE s.user_id IS NOT NULL AND s.item_id IS NOT NULL"
         ).format()
         for name, user, joins in (
             ("interactions", f"{user_id} AS user_id", of_user + of_item),
@@ -262,6 +289,6 @@ def _catalogue_view(items: dict[str, str]) -> sql.Composed:
         id_, key, join = "s.item_id", "s.item_id::text", ""
     isbn = "s.isbn::text" if "isbn" in items else key
     return sql.SQL(
-        f"CREATE VIEW tterec.catalogue AS SELECT {id_} AS item_id, {isbn} AS isbn,"
-        f" {title} AS title FROM tterec.source_items s{join}"
+        f"CREATE OR REPLACE VIEW tterec.catalogue AS SELECT {id_} AS item_id, {isbn} AS isbn,"
+        f" {title} AS title FROM tterec.source_items s{join} WHERE s.item_id IS NOT NULL"
     ).format()
