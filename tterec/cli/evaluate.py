@@ -109,7 +109,7 @@ _HELD_OUT = {
 @click.option("--epochs", type=int, metavar="N", help="As for tterec train.")
 @click.option("--dim", type=int, metavar="N", help="As for tterec train.")
 @click.option("--seed", type=int, metavar="N", help="Of the split and of the training.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="As for tterec train.")
+@click.option("--device", type=click.Choice(choices("device")), help="As for tterec train.")
 @database_option
 def command(
     *,

@@ -12,6 +12,7 @@ from tterec.cli import logs
 from tterec.cli.options import database_option
 from tterec.cli.progress import progress_on_stderr
 from tterec.cli.stopping import exit_code, stops
+from tterec.config import choices
 
 if TYPE_CHECKING:
     from tterec.records import GenerationInfo
@@ -23,13 +24,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--config", "config_file", type=_FILE, metavar="FILE", help="Settings as TOML.")
 @click.option(
     "--objective",
-    type=click.Choice(["softmax", "full-softmax", "mse", "triplet", "bpr"]),
+    type=click.Choice(choices("objective")),
     help="mse: which rating a book gets; the others: which book comes next. Default: softmax.",
 )
 @click.option("--epochs", type=int, metavar="N", help="At most N passes over the interactions.")
 @click.option("--dim", type=int, metavar="N", help="Dimensions of the vectors. Default: 64.")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same data, same vectors.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cpu.")
+@click.option("--device", type=click.Choice(choices("device")), help="Default: cpu.")
 @click.option("--no-promote", is_flag=True, help="Publish the generation, but do not make it live.")
 @click.option("--interactions-sql", type=_FILE, metavar="FILE", help="user_id, item_id, rating")
 @click.option("--users-sql", type=_FILE, metavar="FILE", help="user_id and features")
