@@ -323,6 +323,17 @@ def test_rows_that_cannot_be_embedded_hold_up_no_other(film_shop: Database) -> N
     assert updating.update(film_shop).items == Counts(new=2)
 
 
+def test_a_column_called_s_is_not_taken_for_the_row(film_shop: Database) -> None:
+    with film_shop.connect() as connection:
+        current = sources.current_queries(connection)
+        assert current is not None
+        body = f"SELECT 1 AS s, given.* FROM ({current.items}) given"
+        sources.set_sources(connection, sources.Queries(current.interactions, current.users, body))
+    updating.update(film_shop)
+    run(film_shop, "UPDATE shop.films SET title = 'Another' WHERE code = 'film-7'")
+    assert updating.update(film_shop).items == Counts(changed=1)
+
+
 def test_where_most_rows_are_refused_the_source_is_to_blame(film_shop: Database) -> None:
     run(film_shop, "UPDATE shop.films SET look = '{3}'")
     with pytest.raises(errors.SourceError, match="look") as raised:

@@ -67,9 +67,8 @@ def hold_out(split: str, interactions: Interactions, *, share: float, seed: int)
                 "query return rated_at, or run: tterec evaluate --split random"
             )
         lent = np.bincount(user[dated], minlength=len(counts)) * share
-        age_order = np.lexsort(
-            (interactions.item_ids, np.where(dated, interactions.rated_at, -1e30))
-        )
+        times = np.where(dated, interactions.rated_at, 0.0)
+        age_order = np.lexsort((interactions.item_ids, times, dated))
         place = np.empty(len(interactions))
         place[age_order] = np.arange(len(interactions))
         test = _last(user, place, _rounded_by_lot(lent, rng))

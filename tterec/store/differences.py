@@ -119,7 +119,7 @@ def _changed(connection: Connection, name: str, id_: keys.Id, known: sql.Compose
     # An id that the source returns twice is refused when its row is read.
     statement = (
         "SELECT DISTINCT coalesce(f.id, k.id) FROM"
-        f" (SELECT {id_.value}::bigint AS id, md5(s::text)::uuid AS digest"
+        f" (SELECT {id_.value}::bigint AS id, {digests.AS_UUID} AS digest"
         f" FROM ({view(name)}) s{id_.join} WHERE {id_.value} IS NOT NULL) f"
         f" FULL JOIN ({known.as_string(connection)}) k ON k.id = f.id"
         " WHERE (f.id IS NOT NULL AND f.digest IS DISTINCT FROM k.digest)"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from tterec.database.connection import Connection
 
-DIGEST = "decode(md5(s::text), 'hex')"
-"""SQL: the 16 bytes of a row of `s`, a source query. As a uuid: `md5(s::text)::uuid`."""
+_MD5 = "md5((s.*)::text)"  # without the star, a column called s would stand for the row
+DIGEST = f"decode({_MD5}, 'hex')"
+"""SQL: the 16 bytes of a row of `s`, a source query."""
+AS_UUID = f"{_MD5}::uuid"
+"""SQL: the same as a uuid."""
 
 # What decides how dates, numbers and bytes read as text: a digest must not depend on who asks.
 _TEXTS = {

@@ -31,7 +31,7 @@ def load(data: bytes) -> tuple[Parameters, Index]:
         tensors.pop(_HELD_OUT, None)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TterecError(DAMAGED) from error
-    if item_ids.dtype != np.int64 or item_ids.ndim != 1 or np.any(np.diff(item_ids) <= 0):
+    if item_ids.dtype != np.int64 or item_ids.ndim != 1 or np.any(item_ids[1:] <= item_ids[:-1]):
         raise TterecError(DAMAGED)
     if any(tensor.dtype != np.float32 for tensor in tensors.values()):
         raise TterecError(DAMAGED)

@@ -104,6 +104,15 @@ def test_temporal_takes_each_users_newest_and_equally_old_ones_by_id() -> None:
     assert newest[2:] in ([(2, 9)], [(2, 9), (2, 5)])
 
 
+def test_temporal_holds_out_what_is_older_than_all_times_but_nothing_undated() -> None:
+    """Postgres has the time -infinity."""
+    given = each(1, 4)
+    given.rated_at[:] = [np.nan, -np.inf, np.nan, -np.inf]
+    found = hold_out("temporal", given, share=0.99, seed=0)
+    assert not found.test[[0, 2]].any()
+    assert found.test[[1, 3]].any()
+
+
 def test_temporal_needs_dates() -> None:
     with pytest.raises(EvaluationError, match=r"return rated_at, or run: .*--split random"):
         hold_out("temporal", each(10, 10), share=0.2, seed=0)

@@ -84,6 +84,14 @@ def test_what_was_held_out_is_not_in_the_weights(model: TrainedModel) -> None:
     assert Towers.load(older, model.features, CONFIG).save() == model.weights
 
 
+def test_ids_may_lie_as_far_apart_as_bigints_go(model: TrainedModel) -> None:
+    far = 2**63 - 1000
+    ids = load_tensors(model.weights)["items"]
+    apart = np.where(ids < np.median(ids), ids - far, ids + (far - ids.max()))
+    data = changed(model.weights, "items", lambda _: apart)
+    assert Towers.load(data, model.features, CONFIG).item_ids.tolist() == apart.tolist()
+
+
 def changed(data: bytes, name: str, change: object) -> bytes:
     tensors = load_tensors(data)
     tensors[name] = change(tensors[name])  # type: ignore[operator]
