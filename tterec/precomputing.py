@@ -122,8 +122,10 @@ class _Precompute:
         return len(users), kept
 
     def _compare(self, change: int) -> tuple[Outdated, set[int]]:
-        """Whose lists are out of date by what they have met, and by changes to items; of one moment,
-        or a rating could be there for the one and away for the other."""
+        """Whose lists are out of date by what they have met, and by changes to items.
+
+        Of one moment: else a rating could be there for the one and away for the other.
+        """
         changes = list_changes.pending(self._connection, self._generation, change)
         return (
             user_lists.outdated(self._connection, self._generation),
