@@ -17,7 +17,7 @@ from tterec.store import list_changes, locks, registry, snapshots, user_lists
 from tterec.store.batches import Superseded
 from tterec.store.snapshots import in_snapshot
 from tterec.store.stages import stage
-from tterec.store.user_lists import UserList
+from tterec.store.user_lists import Outdated, UserList
 
 T = TypeVar("T")
 
@@ -106,9 +106,7 @@ class _Precompute:
             )
             self._do(lambda: list_changes.note_absent(connection, number, absent))
         with stage(connection, "compare lists", self._progress):
-            out = self._do(lambda: user_lists.outdated(connection, number))
-            changes = self._do(lambda: list_changes.pending(connection, number, change))
-            touched = self._do(lambda: user_lists.touched(connection, number, changes))
+            out, touched = self._do(lambda: self._compare(change))
             users = sorted({*out.to_make, *touched})
         with stage(connection, "make lists", self._progress):
             self._progress(Progress("make lists", 0, len(users)))
@@ -122,6 +120,17 @@ class _Precompute:
         kept = self._do(lambda: user_lists.count(connection, number)) - len(users)
         self._do(lambda: user_lists.finish(connection, number, change))
         return len(users), kept
+
+    def _compare(self, change: int) -> tuple[Outdated, set[int]]:
+        """Whose lists are out of date by what they have met, and by changes to items.
+
+        Of one moment: else a rating could be there for the one and away for the other.
+        """
+        changes = list_changes.pending(self._connection, self._generation, change)
+        return (
+            user_lists.outdated(self._connection, self._generation),
+            user_lists.touched(self._connection, self._generation, changes),
+        )
 
     def _make(self, bulk: Bulk, change: int, users: Sequence[int]) -> None:
         """Make and write these users' lists, all in one snapshot."""

@@ -12,13 +12,14 @@ AS $$
             coalesce(sum(i.rating::float8), 0) AS total
         FROM tterec.interactions i
         GROUP BY i.item_id
-    ), overall AS (
-        SELECT sum(total) / nullif(sum(ratings), 0) AS mean, 50::float8 AS prior
-        FROM counted
     ), filled AS (
         SELECT c.item_id, coalesce(n.interactions, 0) AS interactions,
             coalesce(n.ratings, 0) AS ratings, coalesce(n.total, 0) AS total
         FROM tterec.catalogue c LEFT JOIN counted n ON n.item_id = c.item_id
+    ), overall AS (
+        -- Of the catalogue's items alone, as what is counted again later is drawn to.
+        SELECT sum(total) / nullif(sum(ratings), 0) AS mean, 50::float8 AS prior
+        FROM filled
     )
     SELECT f.item_id, f.interactions::int, f.ratings::int, (f.total / nullif(f.ratings, 0))::real,
         CASE

@@ -57,6 +57,7 @@ DECLARE
     near bigint[];
     led bigint[];
     found bigint;
+    others bigint;  -- how many of those led can be in the list
     once boolean;
     width int;
     met_near bigint[];
@@ -122,8 +123,14 @@ BEGIN
         INTO led USING telling, near, excluded;
         EXIT WHEN cardinality(near) >= wanted;
         EXIT WHEN once AND cardinality(near) >= k;
-        EXIT WHEN once AND k <= coalesce(cardinality(near), 0)
-            + (SELECT count(*) FROM tterec.catalogue c WHERE c.item_id = ANY (led));
+        IF once THEN
+            -- One that is not embedded yet is in no list.
+            EXECUTE format(
+                'SELECT count(*) FROM tterec.catalogue c JOIN tterec.item_vectors_%1$s v'
+                ' ON v.item_id = c.item_id WHERE c.item_id = ANY ($1)', generation)
+            INTO others USING led;
+            EXIT WHEN k <= coalesce(cardinality(near), 0) + others;
+        END IF;
     END LOOP;
     IF passing IS NOT NULL THEN
         EXECUTE format(

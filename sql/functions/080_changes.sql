@@ -78,8 +78,11 @@ BEGIN
         changed := 'TABLE old_rows';
     ELSE
         touched := 'new_rows';
-        changed := '(TABLE new_rows EXCEPT TABLE old_rows)'
-            ' UNION ALL (TABLE old_rows EXCEPT TABLE new_rows)';
+        -- Compared as they are stored: an application may add a column whose type has no equality.
+        changed := 'SELECT n.* FROM new_rows n WHERE NOT EXISTS'
+            ' (SELECT FROM old_rows o WHERE o OPERATOR(pg_catalog.*=) n)'
+            ' UNION ALL SELECT o.* FROM old_rows o WHERE NOT EXISTS'
+            ' (SELECT FROM new_rows n WHERE n OPERATOR(pg_catalog.*=) o)';
     END IF;
     EXECUTE format('SELECT count(*) > 10000 FROM (SELECT FROM %I LIMIT 10001) few', touched)
     INTO many;

@@ -60,6 +60,7 @@ RETURNS @extension@.sparsevec
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET extra_float_digits = 1  -- voices go by their text: a caller's would round them
 AS $$
 BEGIN
     RETURN (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,35 @@ def test_a_book_of_the_history_moves_its_readers(database: Database) -> None:
         done = precompute(database, top=60)
         assert done.made == 30 - len(served)
         assert assert_right(database) == set(USERS)
+
+
+def test_a_rating_that_was_away_while_lists_were_compared(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader's list is of what the book was before, also when the rating is there again."""
+    plant_lists(database, ranker=True)
+    pending = list_changes.pending
+    with database.connect(autocommit=True) as connection:
+        row = connection.execute(
+            "DELETE FROM tterec.ratings WHERE (user_id, book_id) IN"
+            " (SELECT user_id, book_id FROM tterec.ratings LIMIT 1)"
+            " RETURNING user_id, book_id, rating, rated_at"
+        ).fetchone()
+        assert row is not None
+        back = "INSERT INTO tterec.ratings VALUES (%s, %s, %s, %s)"
+        connection.execute(back.encode(), row)
+        rewrite(connection, "history_vectors", [row[1]], np.ones((1, 24)))
+
+        def meanwhile(*given: Any) -> list[list_changes.Change]:
+            connection.execute(
+                "DELETE FROM tterec.ratings WHERE user_id = %s AND book_id = %s", row[:2]
+            )
+            return pending(*given)
+
+        monkeypatch.setattr(list_changes, "pending", meanwhile)
+        precompute(database, top=60)
+        connection.execute(back.encode(), row)
+    assert row[0] not in assert_right(database)
 
 
 def test_a_book_that_the_readers_of_another_are_led_to(database: Database) -> None:

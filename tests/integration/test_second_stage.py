@@ -111,6 +111,48 @@ def test_when_users_have_met_all_that_is_near_by(database: Database, leads: bool
         assert_agreement(database, users)
 
 
+def test_a_led_book_without_a_vector_does_not_stand_for_one_of_the_list(database: Database) -> None:
+    """It is in the catalogue again and not embedded yet: the scan has to find another one."""
+    with database.connect() as connection:
+        books = plant_books(connection, BOOKS)
+        vectors = random_vectors(books)
+        vectors = replace(vectors, history_vectors=vectors.item_embeddings)
+        near = books[np.argsort(-vectors.item_embeddings @ vectors.item_embeddings[7])]
+        plant_ratings(connection, 1, near[899::-1].tolist(), [9] * 900)
+        ranker = random_ranker(books)
+        led = np.full_like(ranker.leads, -1)
+        led[:, :5] = near[-5:]
+        plant(connection, vectors, ranker=replace(ranker, leads=led))
+        for kind in ("item_vectors", "history_vectors", "item_evidence"):
+            connection.execute(
+                f"DELETE FROM tterec.{kind}_1 WHERE item_id = %s".encode(), [int(near[-1])]
+            )
+    with database.connect() as connection, Recommender(database) as recommender:
+        for k in range(3, 9):
+            found = by_sql(connection, "recommend(1, %s)", k)
+            assert len(found) == k
+            assert_same(found, [asdict(one) for one in recommender.recommend(1, k)])
+
+
+@pytest.mark.parametrize("digits", [-15, 0, 3])
+def test_how_many_digits_the_caller_prints_makes_no_difference(
+    database: Database, digits: int
+) -> None:
+    with database.connect() as connection:
+        books = plant_readers(connection, 3)
+        plant(connection, random_vectors(books), ranker=random_ranker(books))
+        calls = "recommend(1, 50)", "recommend_for_books(ARRAY['0000000004', '0000000011'])"
+        before = [exactly(connection, call) for call in calls]
+        connection.execute(f"SET extra_float_digits = {digits}".encode())
+        assert [exactly(connection, call) for call in calls] == before
+
+
+def exactly(connection: Connection, call: str) -> list[tuple[object, ...]]:
+    """Ids and scores, as they are: in binary no setting rounds them."""
+    statement = f"SELECT book_id, score FROM tterec.{call}"
+    return connection.execute(statement.encode(), binary=True).fetchall()
+
+
 def test_when_an_interaction_comes_twice(database: Database) -> None:
     """Training refuses that; but a shop may sell the same book to the same user afterwards."""
     with database.connect() as connection:

@@ -20,6 +20,7 @@ from tterec.store import (
     differences,
     generations,
     locks,
+    popularity,
     registry,
     sources,
     user_updates,
@@ -77,6 +78,23 @@ NEW_BOOK = (
     "INSERT INTO tterec.books (book_id, isbn, title, author, year)"
     " VALUES (900, '9000000000', 'Book 900', 'Author 1', 1990)"
 )
+
+
+def test_ratings_of_what_is_not_in_the_catalogue_draw_no_score(film_shop: Database) -> None:
+    """Else those that an update has counted again would be off for ever."""
+    run(
+        film_shop,
+        "INSERT INTO shop.views (member, film, stars)"
+        " SELECT 'member-' || u, 'withdrawn', 1 FROM generate_series(1, 60) u",
+    )
+    scores = (
+        "SELECT max(abs(n.score - p.score)) FROM tterec.popularity() n"
+        " JOIN tterec.item_popularity p ON p.generation = 1 AND p.item_id = n.item_id"
+    )
+    before = one(film_shop, "SELECT sum(score) FROM tterec.popularity()")
+    updating.update(film_shop)
+    assert one(film_shop, scores) < popularity.EPSILON
+    assert one(film_shop, "SELECT sum(score) FROM tterec.popularity()") == before
 
 
 def test_after_training_there_is_nothing_to_do(shop: Database) -> None:

@@ -109,6 +109,24 @@ def test_every_statement_queues_the_ids_that_it_changed(shop: Database) -> None:
     )
 
 
+def test_an_app_may_add_columns_of_any_type(shop: Database) -> None:
+    """`json` and `point` know no equality."""
+    for table in ("books", "users", "ratings"):
+        run(shop, f"ALTER TABLE tterec.{table} ADD COLUMN more json, ADD COLUMN at point")
+    run(
+        shop,
+        """UPDATE tterec.books SET more = '{"a": 1}', at = '(1,2)' WHERE book_id = 1""",
+        """UPDATE tterec.books SET more = '{"a": 1}', title = title WHERE book_id IN (1, 2)""",
+        "UPDATE tterec.books SET more = more, at = at",
+        "UPDATE tterec.users SET age = 1 WHERE user_id = 4",
+        "UPDATE tterec.ratings SET rating = 1 WHERE user_id = 4",
+    )
+    rated = one(shop, "SELECT array_agg(book_id) FROM tterec.ratings WHERE user_id = 4")
+    assert sorted(queued(shop)) == sorted(
+        [("item", 1), ("item", 2), ("user", 4), *(("interaction", book) for book in rated)]
+    )
+
+
 def test_many_rows_queue_one(shop: Database) -> None:
     many = (
         "INSERT INTO tterec.books (book_id, isbn) SELECT n, 'm' || n FROM generate_series({}, {}) n"
