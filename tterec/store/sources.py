@@ -20,6 +20,7 @@ from tterec.store import locks
 NAMES = ("interactions", "users", "items")
 _VIEWS = (
     "tterec.interactions",
+    "tterec.user_interactions",
     "tterec.named_interactions",
     "tterec.catalogue",
     "tterec.source_interactions",
@@ -207,7 +208,12 @@ def is_text_id(columns: dict[str, str], name: str, column: str) -> bool:
 
 
 def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed]:
-    """`interactions`, by tterec's numbers, and `named_interactions`, by the shop's own user ids."""
+    """`interactions`, by tterec's numbers, and `named_interactions`, by the shop's own user ids.
+
+    `user_interactions` are those by number again, for a user or a few: each user's rows are looked
+    up by the id alone. Postgres pushes no join into a query that groups, so that `interactions` of
+    a user with a text id would group those of everybody.
+    """
     mine = columns["interactions"]
     if "rating" not in mine:
         raise errors.SourceError(
@@ -227,15 +233,22 @@ def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed
     if mine["rating"] in NUMBER_TYPES:
         # Training refuses others, NaN too; one that came later is no reason to recommend nothing.
         rating = f"CASE WHEN s.rating BETWEEN 0 AND 10 THEN {rating} END"
-    rest = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
+    met = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
+    source = "tterec.source_interactions s"
+    by_number = f"SELECT {user_id} AS user_id, {met} FROM {source}{of_user}{of_item}"
+    of_one = by_number
+    if of_user:
+        # OFFSET 0: it stays a query of its own, in which the user's id is a constant.
+        of_one = (
+            "SELECT user_keys.user_id, i.* FROM tterec.user_keys CROSS JOIN LATERAL"
+            f" (SELECT {met} FROM {source}{of_item} WHERE {_has_key('user', mine)} OFFSET 0) i"
+        )
     return [  # every part is ours, none is a caller's
-        sql.SQL(
-            f"CREATE VIEW tterec.{name} AS SELECT {user}, {rest}"
-            f" FROM tterec.source_interactions s{joins}"
-        ).format()
-        for name, user, joins in (
-            ("interactions", f"{user_id} AS user_id", of_user + of_item),
-            ("named_interactions", "s.user_id AS name", of_item),
+        sql.SQL(f"CREATE VIEW tterec.{name} AS {query}").format()
+        for name, query in (
+            ("interactions", by_number),
+            ("user_interactions", of_one),
+            ("named_interactions", f"SELECT s.user_id AS name, {met} FROM {source}{of_item}"),
         )
     ]
 
