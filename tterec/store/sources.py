@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +105,26 @@ def install(connection: Connection) -> None:
     current = current_queries(connection)
     wanted = current if current is not None and _is_custom(connection) else default_queries()
     if wanted != current or schema.missing_views(connection):
-        set_sources(connection, wanted)
+        with stored(NAMES if wanted.origin == "custom" else ()):
+            set_sources(connection, wanted)
+
+
+@contextmanager
+def stored(names: Collection[str]) -> Iterator[None]:
+    """Say of a refused query that it is the one kept in the database, and how to give another.
+
+    names: the queries that are kept there.
+    """
+    try:
+        yield
+    except errors.SourceError as error:
+        name = str(error).removeprefix("the ").partition(" query ")[0]
+        if name not in names:
+            raise
+        raise errors.SourceError(
+            f"{error}; it is the query that the database has kept: give another with: "
+            f"tterec train --{name}-sql FILE"
+        ) from error
 
 
 def _is_custom(connection: Connection) -> bool:
@@ -154,12 +173,27 @@ def set_sources(connection: Connection, queries: Queries) -> None:
 
 @contextmanager
 def refused(name: str) -> Iterator[None]:
-    """Turn what Postgres says of a wrong query into a SourceError that names the query."""
+    """Turn what Postgres says of a wrong query into a SourceError that names the query, its line
+    and, where it is known, the mend."""
     try:
         yield
     except (DataError, ProgrammingError, NotSupportedError, InternalError) as error:
-        said = " ".join(str(error).split())
-        raise errors.SourceError(f"the {name} query is refused by Postgres: {said}") from error
+        said = " ".join(_PLACE.sub(_line, str(error)).split())
+        message = f"the {name} query is refused by Postgres: {said}"
+        if isinstance(error, pg.UndefinedTable) and "tterec.source_" in said:
+            raise errors.SchemaOutdated(f"{said}; run: tterec db upgrade") from error
+        if isinstance(error, pg.InsufficientPrivilege):
+            message += "; the owner must GRANT USAGE ON SCHEMA and SELECT ON TABLE to who trains"
+        raise errors.SourceError(message) from error
+
+
+# Before a query stands one line of ours.
+_PLACE = re.compile(r"\nLINE (\d+): (.*)\n *\^")
+
+
+def _line(place: re.Match[str]) -> str:
+    line = int(place[1]) - 1
+    return f" (its line {line}: {place[2].strip()})" if line else ""
 
 
 def view_columns(connection: Connection, name: str) -> dict[str, str]:
