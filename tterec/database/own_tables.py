@@ -63,8 +63,8 @@ def unindexed(connection: Connection) -> Iterator[Finding]:
                     False,
                     f"to find {one}, each recommendation reads all {rows:,} rows of {shown}",
                     f"psql: CREATE INDEX ON {shown} (the column by which the {name} query finds "
-                    f"{one} there); ANALYZE {shown}. If there is one, the query keeps Postgres from "
-                    "it, such as by GROUP BY: see the README's chapter on your own tables",
+                    f"{one} there); ANALYZE {shown}. If there is one, the query keeps it from "
+                    "being used, such as by GROUP BY: see README, Your own tables",
                 )
 
 
