@@ -269,8 +269,7 @@ def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed
         rating = f"CASE WHEN s.rating BETWEEN 0 AND 10 THEN {rating} END"
     met = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
     source = "tterec.source_interactions s"
-    by_number = f"SELECT {user_id} AS user_id, {met} FROM {source}{of_user}{of_item}"
-    of_one = by_number
+    of_one = "TABLE tterec.interactions"
     if of_user:
         # OFFSET 0: it stays a query of its own, in which the user's id is a constant.
         of_one = (
@@ -280,7 +279,7 @@ def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed
     return [  # every part is ours, none is a caller's
         sql.SQL(f"CREATE VIEW tterec.{name} AS {query}").format()
         for name, query in (
-            ("interactions", by_number),
+            ("interactions", f"SELECT {user_id} AS user_id, {met} FROM {source}{of_user}{of_item}"),
             ("user_interactions", of_one),
             ("named_interactions", f"SELECT s.user_id AS name, {met} FROM {source}{of_item}"),
         )
