@@ -31,6 +31,10 @@ def checked_ratings(
     isbns: Sequence[str], ratings: Sequence[float | None] | None
 ) -> list[float | None]:
     """A rating, or None, for each ISBN. Raises InvalidArgument."""
+    if isinstance(isbns, str):
+        raise errors.InvalidArgument("isbns is one text; pass a list of ISBNs")
+    if not all(isinstance(isbn, str) for isbn in isbns):
+        raise errors.InvalidArgument("isbns holds what is not a text; pass ISBNs as texts")
     given: list[float | None] = [None] * len(isbns) if ratings is None else list(ratings)
     if len(given) != len(isbns):
         raise errors.InvalidArgument(
@@ -59,7 +63,8 @@ def item_id(connection: Connection, isbn: str) -> int:
     if not found:
         raise errors.UnknownBook(
             f"there is no book with ISBN {isbn} in the catalogue; look it up: psql "
-            "-c \"SELECT isbn, title FROM tterec.catalogue WHERE title ILIKE '%word%'\""
+            '"$(tterec db url)" -c "SELECT isbn, title FROM tterec.catalogue '
+            "WHERE title ILIKE '%word%'\""
         )
     return min(found_id for _, found_id in found)
 

@@ -95,7 +95,9 @@ def train(
         schema.require_current(guard)  # an upgrade waits for who trains, or keeps it out
         publishing.check_connections(database)
         queries = sources.chosen(guard, query_files or {})
-        columns = reading.described(guard, queries)
+        kept = () if queries.origin == "default" else set(sources.NAMES) - set(query_files or {})
+        with sources.stored(kept):
+            columns = reading.described(guard, queries)
         last = registry.last_kinds(guard)
         if last is not None and not accept_new_types:
             kinds.check_kinds(reading.kinds_of(columns), last[1], last[0])

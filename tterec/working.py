@@ -193,7 +193,8 @@ class _Worker:
         if watched.unnoted and self._noted:
             self._say(
                 f"The changes of {', '.join(watched.unnoted)} cannot be noted by this role; "
-                "everything is compared from time to time instead."
+                "everything is compared from time to time instead. A table's owner may change "
+                "that: GRANT TRIGGER ON it TO this role."
             )
         self._noted = not watched.unnoted
 

@@ -13,7 +13,7 @@ BEGIN
             i.rating ORDER BY i.rated_at DESC NULLS LAST, i.rating DESC NULLS LAST, i.item_id
         ), '{}')
     INTO items, ratings
-    FROM tterec.interactions i
+    FROM tterec.user_interactions i
     WHERE i.user_id = history.user_id;
 END
 $$;

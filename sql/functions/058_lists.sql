@@ -14,7 +14,7 @@ AS $$
         coalesce(pg_catalog.sum(
             pg_catalog.hash_record(ROW(i.item_id, i.rating, i.rated_at))), 0::bigint),
         pg_catalog.count(*))
-    FROM tterec.interactions i
+    FROM tterec.user_interactions i
     WHERE i.user_id OPERATOR(pg_catalog.=) history_digest.user_id
 $$;
 
@@ -50,7 +50,7 @@ BEGIN
     IF looked_at OR cardinality(ids) > most THEN
         RETURN false;
     ELSIF EXISTS (
-        SELECT FROM tterec.interactions i
+        SELECT FROM tterec.user_interactions i
         WHERE i.user_id = untouched.user_id AND i.item_id = ANY (ids)
     ) THEN  -- the user's vector is another one now
         RETURN false;
@@ -59,7 +59,7 @@ BEGIN
         RETURN true;
     END IF;
     EXECUTE format(
-        'SELECT NOT EXISTS (SELECT FROM tterec.interactions i JOIN tterec.item_evidence_%s e'
+        'SELECT NOT EXISTS (SELECT FROM tterec.user_interactions i JOIN tterec.item_evidence_%s e'
         ' ON e.item_id = i.item_id WHERE i.user_id = $1 AND e.leads && $2)', generation)
     INTO looked_at USING user_id, ids;
     RETURN looked_at;

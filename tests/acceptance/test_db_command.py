@@ -74,6 +74,19 @@ def test_check_lists_differences_and_exits_1(home: Path) -> None:
     assert tterec("doctor").returncode == 1
 
 
+def test_the_url_of_a_database_of_the_embedded_server_means_that_server(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tterec("db", "start").returncode == 0
+    url = tterec("db", "url").stdout.strip().replace("/tterec?", "/tterec_demo?")
+    monkeypatch.setenv("TTEREC_DATABASE_URL", url)
+    stopped = tterec("db", "stop")
+    assert (stopped.returncode, stopped.stderr) == (0, "The embedded Postgres is stopped.\n")
+    started = tterec("db", "start")
+    assert started.returncode == 0, started.stderr
+    assert "runs, pid" in started.stderr
+
+
 @pytest.mark.parametrize("command", ["start", "stop"])
 def test_another_server_is_not_started_or_stopped(home: Path, command: str) -> None:
     done = tterec("db", command, "--database-url", "postgresql://u:secret@127.0.0.1:1/d")

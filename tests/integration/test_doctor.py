@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.integration.generations import plant_books, random_vectors
+from tests.integration.test_own_ids import TYPES, plant_shop
 from tterec import pipeline
 from tterec.config import TrainingConfig
 from tterec.database import doctor, generation_functions, memory, roles, system_user
@@ -116,6 +117,39 @@ def test_a_lost_reader_is_a_note_with_the_dbas_line(database: Database) -> None:
         assert roles.CREATE_READER in note.mend
     finally:
         execute(database, f"ALTER ROLE somebody_else RENAME TO {roles.READER}")
+
+
+def test_own_tables_that_the_owner_of_the_views_may_not_read(database: Database) -> None:
+    plant(database)
+    execute(
+        database,
+        "CREATE ROLE tterec_test_trainer",
+        "ALTER VIEW tterec.source_items OWNER TO tterec_test_trainer",
+        "GRANT USAGE ON SCHEMA tterec TO tterec_test_trainer",
+    )
+    try:
+        finding = only_problem(database)
+        assert "the items query cannot be read by tterec_test_trainer: permission" in finding.what
+        assert "SELECT ON TABLE it TO tterec_test_trainer" in finding.mend
+        execute(database, "GRANT SELECT ON tterec.books TO tterec_test_trainer")
+        assert problems(database) == []
+    finally:
+        execute(database, "DROP OWNED BY tterec_test_trainer CASCADE")
+        execute(database, "DROP ROLE tterec_test_trainer")
+
+
+def test_large_tables_of_a_shop_without_an_index_are_a_note(database: Database) -> None:
+    (uuid,) = (one for one in TYPES if one.name == "uuid")
+    with database.connect(autocommit=True) as connection:
+        plant_shop(connection, uuid)
+        connection.execute("UPDATE tterec.schema_state SET value = 'custom' WHERE key = 'sources'")
+    assert [one for one in doctor.examine(database) if "reads all" in one.what] == []
+    execute(database, "ALTER TABLE shop.met DROP CONSTRAINT met_pkey")
+    (note,) = [one for one in doctor.examine(database) if "reads all" in one.what]
+    assert not note.problem
+    assert '"shop"."met"' in note.what
+    assert "20,000 rows" in note.what
+    assert 'CREATE INDEX ON "shop"."met"' in note.mend
 
 
 @pytest.mark.parametrize("what", ["long", "old"])

@@ -78,7 +78,9 @@ def test_items_with_text_ids_and_dates_and_booleans(database: Database) -> None:
 
 def test_a_column_that_there_is_not_or_of_another_kind_is_one_line(database: Database) -> None:
     with database.connect() as connection:
-        with pytest.raises(errors.InvalidArgument, match="no column colour; it returns item_id,"):
+        with pytest.raises(
+            errors.InvalidArgument, match=r"no column colour; it returns item_id,.*--author-column"
+        ):
             item_columns(connection, [("colour", ("text",))], NOTHING)
         with pytest.raises(
             errors.InvalidArgument, match="column title of the items query is text; name one that"

@@ -179,6 +179,10 @@ def test_a_rating_that_is_none_is_refused_in_sql_python_and_the_table(
             )
         with pytest.raises(errors.InvalidArgument, match="not between 0 and 10"):
             recommender.recommend_for_books(["0000000004"], [rating])
+        with pytest.raises(errors.InvalidArgument, match="isbns is one text; pass a list"):
+            recommender.recommend_for_books("0000000004")
+        with pytest.raises(errors.InvalidArgument, match="isbns holds what is not a text"):
+            recommender.recommend_for_books(["0000000004", 4])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("type_", ["real", "double precision", "numeric", "integer"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import psycopg
 import pytest
@@ -105,6 +105,7 @@ def test_ids_of_each_type_are_served_by_the_shops_own_index(
         for query, given in [
             ("SELECT * FROM tterec.interactions WHERE user_id = %s", number),
             ("SELECT * FROM tterec.interactions WHERE user_id = ANY (%s::bigint[])", [number]),
+            ("SELECT * FROM tterec.user_interactions WHERE user_id = %s", number),
             ("SELECT * FROM tterec.catalogue WHERE item_id = %s", 5),
             ("SELECT * FROM tterec.catalogue WHERE item_id = ANY (%s::bigint[])", [5, 6]),
         ]:
@@ -155,6 +156,49 @@ def test_ids_of_each_type_are_served_by_the_shops_own_index(
         for nobody in ("nobody", "", "{}", "0" * 40):
             assert by_sql(connection, "recommend(%s::text, 1)", nobody)[0]["source"] == "popular"
             assert recommender.recommend(nobody, 1)[0].source == "popular"
+
+
+@pytest.mark.parametrize("ids", [TYPES[0], TYPES[3], TYPES[9]], ids=lambda one: one.name)
+def test_a_query_that_groups_is_asked_for_one_user_not_for_all(
+    database: Database, ids: IdType
+) -> None:
+    with Recommender(database) as recommender, database.connect(autocommit=True) as connection:
+        plant_shop(connection, ids)
+        name = str(rows(connection, "SELECT who::text FROM shop.met WHERE stars = 7")[0][0])
+        number = int(rows(connection, "SELECT tterec.user_id_of(%s)", name)[0][0])
+        wanted = recommender.recommend(name)
+        grouped = (
+            "SELECT who AS user_id, what AS item_id, max(stars) AS rating FROM shop.met"
+            " GROUP BY who, what"
+        )
+        with connection.transaction():
+            sources.set_sources(connection, replace(QUERIES, interactions=grouped))
+        looked_up = "SELECT * FROM tterec.user_interactions WHERE user_id = %s"
+        explained = plan(connection, looked_up, number)
+        assert "Seq Scan on met" not in explained, explained
+        assert sorted(rows(connection, looked_up, number)) == sorted(
+            rows(connection, looked_up.replace("user_interactions", "interactions"), number)
+        )
+        assert recommender.recommend(name) == wanted
+        found = by_sql(connection, "recommend(%s::bigint)", number)
+        assert_same(found, [asdict(one) for one in wanted])
+        # What is read of the table when a list is made, and when a list made beforehand is read.
+        for call in ("history(%s)", "history_digest(%s)", "recommend(%s)"):
+            before = _rows_read(connection)
+            rows(connection, f"SELECT * FROM tterec.{call}", number)
+            assert _rows_read(connection) - before < USERS, call
+
+
+def _rows_read(connection: Connection) -> int:
+    """How many rows of shop.met this session has read so far."""
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return int(
+        rows(
+            connection,
+            "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables"
+            " WHERE relid = 'shop.met'::regclass",
+        )[0][0]
+    )
 
 
 SPELLINGS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tterec import errors
+from tterec import errors, pipeline
 from tterec.database.connection import Connection, Database
 from tterec.records import Column, FeatureTable, Progress
 from tterec.store import kinds, reading, sources
@@ -214,7 +214,13 @@ def test_a_query_is_read_as_of_one_moment(database: Database) -> None:
             "interactions",
             "SELECT 7 AS user_id, 10 AS item_id, i AS rating FROM generate_series(1, 3) i",
             "2 rows of the interactions query repeat a user and item, such as user_id 7, "
-            "item_id 10; make them one: SELECT user_id, item_id, max(rating)",
+            "item_id 10; make them one: SELECT user_id, item_id, max(rating) AS rating ... GROUP",
+        ),
+        (
+            "interactions",
+            "SELECT 7 AS user_id, 10 AS item_id, i AS rating, now() AS rated_at"
+            " FROM generate_series(1, 2) i",
+            "max(rating) AS rating, max(rated_at) AS rated_at ... GROUP BY",
         ),
         (
             "interactions",
@@ -224,7 +230,13 @@ def test_a_query_is_read_as_of_one_moment(database: Database) -> None:
         (
             "interactions",
             "SELECT 'seven' AS user_id, 10 AS item_id, 1 AS rating",
-            "user_id is text in the interactions query and bigint in the users query",
+            "user_id is text in the interactions query and bigint in the users query; "
+            "cast one of them, or name the other query, too: --interactions-sql FILE --users-sql",
+        ),
+        (
+            "items",
+            "-- of ours\nSELECT book_id AS item_id,\n    titel AS title\nFROM tterec.books",
+            'column "titel" does not exist (its line 3: titel AS title)',
         ),
         ("interactions", "SELECT * FROM ratigns", 'relation "ratigns" does not exist'),
         ("interactions", "SELECT 1; SELECT 2", "the interactions query is refused by Postgres"),
@@ -291,10 +303,11 @@ def test_a_query_that_cannot_be_used_is_refused_with_the_mend(
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_shop_is_told_to_load(database: Database) -> None:
+def test_an_empty_shop_is_told_to_load_or_to_name_its_queries(database: Database) -> None:
+    said = "load some first: tterec load .* or, .* tterec train --interactions-sql FILE"
     with (
         database.connect(autocommit=True) as connection,
-        pytest.raises(errors.SourceError, match="load some first: tterec load"),
+        pytest.raises(errors.SourceError, match=said),
     ):
         reading.read_sources(connection, sources.default_queries())
 
@@ -336,6 +349,42 @@ def test_the_views_follow_the_queries_and_readers_may_read_them(database: Databa
     assert sorted(films, key=str) == [("alien", "Alien"), ("brazil", "Brazil"), ("m", None)]
     assert rows == [(6,), (10,), (None,)]
     assert readable == (True,)
+
+
+def test_a_kept_query_that_fits_no_more_is_told_from_one_that_is_given(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.connect(autocommit=True) as connection:
+        plant_films(connection)
+        with connection.transaction():
+            sources.set_sources(connection, FILM_QUERIES)
+        connection.execute("DROP VIEW tterec.source_items CASCADE")
+        connection.execute("ALTER TABLE shop.films DROP COLUMN title")
+    kept = r"kept: give another with: tterec train --items-sql FILE"
+    with pytest.raises(errors.SourceError, match=kept):
+        pipeline.upgrade(database)
+    with pytest.raises(errors.SourceError, match=kept):
+        pipeline.train(database)
+    file = tmp_path / "items.sql"
+    file.write_text(FILM_QUERIES.items)
+    with pytest.raises(errors.SourceError) as caught:
+        pipeline.train(database, query_files={"items": file})
+    assert "kept" not in str(caught.value)
+
+
+def test_who_may_not_read_a_table_is_told_what_to_ask_for(database: Database) -> None:
+    with database.connect(autocommit=True) as connection:
+        plant_films(connection)
+        connection.execute("SET ROLE pg_monitor")
+        with pytest.raises(errors.SourceError, match="must GRANT USAGE ON SCHEMA and SELECT"):
+            reading.read_sources(connection, FILM_QUERIES)
+
+
+def test_a_view_that_is_gone_comes_back_with_an_upgrade(database: Database) -> None:
+    with database.connect(autocommit=True) as connection:
+        connection.execute("DROP VIEW tterec.source_items CASCADE")
+        with pytest.raises(errors.SchemaOutdated, match="run: tterec db upgrade"):
+            kinds.describe(connection, "items", "SELECT * FROM tterec.source_items")
 
 
 def test_views_that_others_built_upon_are_not_torn_down(database: Database) -> None:

@@ -193,10 +193,12 @@ def _contents(database: object) -> dict[str, str]:
 
 def _only_embedded(database_url: str | None) -> None:
     from tterec import config
+    from tterec.database import embedded
     from tterec.errors import InvalidArgument
 
     target = config.database_target(database_url)
-    if target.url is not None:
+    # The demo's database, say, is one of several in the embedded server.
+    if target.url is not None and not embedded.is_meant_by(target.url):
         raise InvalidArgument(
             f"{target.origin} names a server that is not tterec's to start or stop; "
             "use its own service manager, or unset it to mean the embedded server"

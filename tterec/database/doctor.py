@@ -15,6 +15,7 @@ from tterec.database import (
     limits,
     listeners,
     memory,
+    own_tables,
     pgvector,
     roles,
     schema,
@@ -61,8 +62,14 @@ def _findings(connection: Connection, database: Database) -> Iterator[Finding]:
     yield from old_schema
     if no_vectors or old_schema:
         return  # the rest asks tables and types that may not be there
-    for difference in schema.differences(database):
+    differences = schema.differences(database)
+    for difference in differences:
         yield Finding(True, difference, "tterec db upgrade; tables: restore them from a backup")
+    if not differences:
+        cannot_be_read = list(own_tables.unreadable(connection))
+        yield from cannot_be_read
+        if not cannot_be_read:
+            yield from own_tables.unindexed(connection)
     missing = roles.missing_reader(connection)
     if missing is not None:
         yield Finding(

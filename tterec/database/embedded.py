@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from tterec import config
 from tterec.database import address
@@ -76,6 +77,19 @@ def stop() -> bool:
                 return False
             cluster.stop()
             return True
+
+
+def is_meant_by(url: str) -> bool:
+    """Whether a libpq URL names a database of the embedded server, which need not run."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error:
+        return False
+    now = status()
+    if now.url is None:
+        return given.get("host") == str(now.data_directory)
+    own = conninfo_to_dict(now.url)
+    return all(str(given.get(part)) == str(own.get(part)) for part in ("host", "port"))
 
 
 def status() -> Status:

@@ -27,6 +27,7 @@ VIEWS = (
     "source_users",
     "source_items",
     "interactions",
+    "user_interactions",
     "named_interactions",
     "catalogue",
 )

@@ -47,7 +47,8 @@ def item_columns(
         if name not in described:
             raise errors.InvalidArgument(
                 f"the items query returns no column {name}; it returns {', '.join(described)}; "
-                "name one of them, or add it to the query"
+                "add it to the query, or say which of them is meant: --author-column, "
+                "--year-column, --available-column, or in Python those of Rules"
             )
         kind = "text" if accepted == ("text",) else described[name].kind
         if kind not in accepted:

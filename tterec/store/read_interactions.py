@@ -235,10 +235,11 @@ def _check_pairs(connection: Connection, columns: _Columns, ids: tuple[Id, Id]) 
             example = piece.start + int(places[0])
     if repeated:
         pair = int(users[example]), int(items[example])
+        when = ", max(rated_at) AS rated_at" if "rated_at" in columns else ""
         raise errors.SourceError(
             f"{repeated:,} rows of the interactions query repeat a user and item, such as "
             f"{_example(connection, pair, ids)}; make them one: "
-            "SELECT user_id, item_id, max(rating) AS rating ... GROUP BY user_id, item_id"
+            f"SELECT user_id, item_id, max(rating) AS rating{when} ... GROUP BY user_id, item_id"
         )
 
 

@@ -117,7 +117,8 @@ def ids_of(columns: _Columns) -> tuple[keys.Id, keys.Id]:
         if mapped != of_features:
             raise errors.SourceError(
                 f"{column} is {types['interactions'][column]} in the interactions query and "
-                f"{types[name][column]} in the {name} query; cast one of them"
+                f"{types[name][column]} in the {name} query; cast one of them, or name the other "
+                f"query, too: --interactions-sql FILE --{name}-sql FILE"
             )
         found.append(keys.Id(column, mapped))
     return found[0], found[1]
@@ -126,7 +127,9 @@ def ids_of(columns: _Columns) -> tuple[keys.Id, keys.Id]:
 def _check_any_left(queries: Queries, interactions: int, kept: int, items: FeatureTable) -> None:
     if interactions == 0:
         mend = (
-            "load some first: tterec load --users Users.csv --books Books.csv --ratings Ratings.csv"
+            "load some first: tterec load --users Users.csv --books Books.csv --ratings "
+            "Ratings.csv; or, where they are in tables of your own: tterec train "
+            "--interactions-sql FILE --users-sql FILE --items-sql FILE"
             if queries.origin == "default"
             else "see what the interactions query returns"
         )

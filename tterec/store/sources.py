@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from tterec.store import locks
 NAMES = ("interactions", "users", "items")
 _VIEWS = (
     "tterec.interactions",
+    "tterec.user_interactions",
     "tterec.named_interactions",
     "tterec.catalogue",
     "tterec.source_interactions",
@@ -107,9 +108,28 @@ def install(connection: Connection) -> None:
     current = current_queries(connection)
     wanted = current if current is not None and _is_custom(connection) else default_queries()
     if wanted != current or schema.missing_views(connection):
-        set_sources(connection, wanted)
+        with stored(NAMES if wanted.origin == "custom" else ()):
+            set_sources(connection, wanted)
     elif "\n".join(_own_views(connection)) != _state(connection, _OWN):
         locks.in_short_waits(connection, lambda: _define_own_views(connection))
+
+
+@contextmanager
+def stored(names: Collection[str]) -> Iterator[None]:
+    """Say of a refused query that it is the one kept in the database, and how to give another.
+
+    names: the queries that are kept there.
+    """
+    try:
+        yield
+    except errors.SourceError as error:
+        name = str(error).removeprefix("the ").partition(" query ")[0]
+        if name not in names:
+            raise
+        raise errors.SourceError(
+            f"{error}; it is the query that the database has kept: give another with: "
+            f"tterec train --{name}-sql FILE"
+        ) from error
 
 
 def _is_custom(connection: Connection) -> bool:
@@ -177,12 +197,27 @@ def _keep_state(connection: Connection, key: str, value: str) -> None:
 
 @contextmanager
 def refused(name: str) -> Iterator[None]:
-    """Turn what Postgres says of a wrong query into a SourceError that names the query."""
+    """Turn what Postgres says of a wrong query into a SourceError that names the query, its line
+    and, where it is known, the mend."""
     try:
         yield
     except (DataError, ProgrammingError, NotSupportedError, InternalError) as error:
-        said = " ".join(str(error).split())
-        raise errors.SourceError(f"the {name} query is refused by Postgres: {said}") from error
+        said = " ".join(_PLACE.sub(_line, str(error)).split())
+        message = f"the {name} query is refused by Postgres: {said}"
+        if isinstance(error, pg.UndefinedTable) and "tterec.source_" in said:
+            raise errors.SchemaOutdated(f"{said}; run: tterec db upgrade") from error
+        if isinstance(error, pg.InsufficientPrivilege):
+            message += "; the owner must GRANT USAGE ON SCHEMA and SELECT ON TABLE to who trains"
+        raise errors.SourceError(message) from error
+
+
+# Before a query stands one line of ours.
+_PLACE = re.compile(r"\nLINE (\d+): (.*)\n *\^")
+
+
+def _line(place: re.Match[str]) -> str:
+    line = int(place[1]) - 1
+    return f" (its line {line}: {place[2].strip()})" if line else ""
 
 
 def view_columns(connection: Connection, name: str) -> dict[str, str]:
@@ -231,7 +266,12 @@ def is_text_id(columns: dict[str, str], name: str, column: str) -> bool:
 
 
 def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed]:
-    """`interactions`, by tterec's numbers, and `named_interactions`, by the shop's own user ids."""
+    """`interactions`, by tterec's numbers, and `named_interactions`, by the shop's own user ids.
+
+    `user_interactions` are those by number again, for a user or a few: each user's rows are looked
+    up by the id alone. Postgres pushes no join into a query that groups, so that `interactions` of
+    a user with a text id would group those of everybody.
+    """
     mine = columns["interactions"]
     if "rating" not in mine:
         raise errors.SourceError(
@@ -251,18 +291,27 @@ def _interactions_views(columns: dict[str, dict[str, str]]) -> list[sql.Composed
     if mine["rating"] in NUMBER_TYPES:
         # Training refuses others, NaN too; one that came later is no reason to recommend nothing.
         rating = f"CASE WHEN s.rating BETWEEN 0 AND 10 THEN {rating} END"
-    rest = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
+    met = f"{item_id} AS item_id, {rating} AS rating, {rated_at} AS rated_at"
+    source = "tterec.source_interactions s"
     # Nor is an id that is NULL, which training refuses as well: one of a user's would empty all
     # that is NOT IN what the user has met.
+    known = "s.user_id IS NOT NULL AND s.item_id IS NOT NULL"
+    of_one = "TABLE tterec.interactions"
+    if of_user:
+        # OFFSET 0: it stays a query of its own, in which the user's id is a constant.
+        of_one = (
+            "SELECT user_keys.user_id, i.* FROM tterec.user_keys CROSS JOIN LATERAL"
+            f" (SELECT {met} FROM {source}{of_item} WHERE {_has_key('user', mine)}"
+            " AND s.item_id IS NOT NULL OFFSET 0) i"
+        )
+    named = f"SELECT s.user_id AS name, {met} FROM {source}{of_item} WHERE {known}"
+    of_all = f"SELECT {user_id} AS user_id, {met} FROM {source}{of_user}{of_item} WHERE {known}"
     return [  # every part is ours, none is a caller's
-        sql.SQL(
-            f"CREATE OR REPLACE VIEW tterec.{name} AS SELECT {user}, {rest}"
-            f" FROM tterec.source_interactions s{joins}"
-            " WHERE s.user_id IS NOT NULL AND s.item_id IS NOT NULL"
-        ).format()
-        for name, user, joins in (
-            ("interactions", f"{user_id} AS user_id", of_user + of_item),
-            ("named_interactions", "s.user_id AS name", of_item),
+        sql.SQL(f"CREATE OR REPLACE VIEW tterec.{name} AS {query}").format()
+        for name, query in (
+            ("interactions", of_all),
+            ("user_interactions", of_one),
+            ("named_interactions", named),
         )
     ]
 
