@@ -316,3 +316,27 @@ def test_a_cache_that_cannot_be_written_is_named(
 def test_an_unknown_index_is_refused() -> None:
     with pytest.raises(errors.InvalidArgument, match="faiss-hnsw"):
         Recommender("postgresql://127.0.0.1:1/nowhere", index="annoy")
+
+
+def test_a_file_that_windows_does_not_let_go_is_no_reason_to_fail(
+    shop: Database, cache: Path, builds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Recommender(shop, index="faiss-flat") as recommender:
+        wanted = recommender.recommend(3)
+    path = the_file(cache)
+    path.write_bytes(path.read_bytes()[:-1])
+    left = path.with_name("tmpabc.part")
+    left.write_bytes(b"half")
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        if self == left or (self.suffix == ".part" and _):
+            raise PermissionError(13, "used by another process")
+        unlink(self, missing_ok=True)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with Recommender(shop, index="faiss-flat") as recommender:
+        assert recommender.recommend(3) == wanted
+    assert builds == ["flat", "flat"]
+    assert left.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,3 +363,9 @@ def test_a_file_without_a_query_is_refused(
         path.write_bytes(content)
     with pytest.raises(errors.SourceError, match=complaint):
         sources.read_query(path, "items")
+
+
+def test_a_query_may_begin_with_the_mark_that_windows_puts_before_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "items.sql"
+    path.write_text("SELECT 1 AS item_id\n", encoding="utf-8-sig")
+    assert sources.read_query(path, "items") == "SELECT 1 AS item_id"

@@ -83,7 +83,7 @@ def chosen(connection: Connection, files: Mapping[str, Path]) -> Queries:
 def read_query(path: Path, name: str) -> str:
     """The query in a file. Raises SourceError if it cannot be read or holds none."""
     try:
-        query = cleaned(path.read_text(encoding="utf-8"))
+        query = cleaned(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8
     except OSError as error:
         raise errors.SourceError(
             f"cannot read the {name} query from {path}: {error.strerror}"
