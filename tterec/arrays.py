@@ -147,5 +147,5 @@ def _no_room(size: int, error: OSError) -> TterecError:
     return TterecError(
         f"there is not enough memory ({memory.free_bytes() / 2**30:.1f} GB are free) nor room for "
         f"{size / 2**30:.1f} GB in {_directory()} ({error.strerror or error}); make room there, or "
-        "name another directory: export TMPDIR=/a/larger/disk"
+        "set TMPDIR to a directory on a larger disk"
     )

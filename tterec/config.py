@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -53,7 +54,7 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
                 f"{HOME_VARIABLE} {named!r} begins with the home of a user who is not there; write "
                 "a path that begins with /"
             ) from None
-    if os.name == "posix" and os.geteuid() == 0:
+    if sys.platform != "win32" and os.geteuid() == 0:
         # Postgres refuses to run as root, and the account that runs it has no way into /root.
         return Path("/var/lib/tterec")
     from platformdirs import user_data_path
@@ -328,7 +329,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises ConfigError for an unknown one or a value of a wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows marks UTF-8
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or what Python cannot hold

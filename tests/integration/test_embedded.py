@@ -355,3 +355,21 @@ def test_stop_says_so_where_the_server_is_not_ours(
     assert "TTEREC_DATABASE_URL names a server that is not tterec's" in done.stderr
     with psycopg.connect(server) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_no_mode_of_a_new_directory_is_an_access_list_to_windows(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    mkdir = os.mkdir
+
+    def noted(path: str, mode: int = 0o777, **more: int) -> None:
+        if str(path).startswith(str(home)):
+            made.append(mode)
+        mkdir(path, mode, **more)
+
+    system_user.open_home(home)
+    monkeypatch.setattr(os, "mkdir", noted)
+    Cluster(home).create()
+    assert made == [0o777]
+    assert address.data_directory(home).stat().st_mode & 0o777 == 0o700

@@ -327,3 +327,27 @@ def test_a_catalogue_with_few_items_left_thrice_each_is_no_fault(shop: Database)
         )
     with Recommender(shop, index="faiss-flat") as recommender:
         assert len(recommender.recommend(2, 10)) == 10
+
+
+def test_a_file_that_windows_does_not_let_go_is_no_reason_to_fail(
+    shop: Database, cache: Path, builds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Recommender(shop, index="faiss-flat") as recommender:
+        wanted = recommender.recommend(3)
+    path = the_file(cache)
+    path.write_bytes(path.read_bytes()[:-1])
+    left = path.with_name("tmpabc.part")
+    left.write_bytes(b"half")
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        if self == left or (self.suffix == ".part" and _):
+            raise PermissionError(13, "used by another process")
+        unlink(self, missing_ok=True)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with Recommender(shop, index="faiss-flat") as recommender:
+        assert recommender.recommend(3) == wanted
+    assert builds == ["flat", "flat"]
+    assert left.exists()

@@ -135,7 +135,7 @@ def test_without_room_on_the_disk_either_training_is_refused(
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, former[1]))
     try:
-        with pytest.raises(errors.TterecError, match=r"not enough memory.*export TMPDIR"):
+        with pytest.raises(errors.TterecError, match=r"not enough memory.*set TMPDIR"):
             pipeline.train(unordered)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)

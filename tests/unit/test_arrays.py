@@ -76,10 +76,10 @@ def test_a_disk_without_room_is_an_error_that_names_the_mend(nothing_fits: Path)
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
     try:
-        with pytest.raises(TterecError, match=rf"in {nothing_fits} .*export TMPDIR"):
+        with pytest.raises(TterecError, match=rf"in {nothing_fits} .*set TMPDIR"):
             arrays.empty(1000, np.int64)
         column = arrays.Column(np.int64)
-        with pytest.raises(TterecError, match="export TMPDIR"):
+        with pytest.raises(TterecError, match="set TMPDIR"):
             column.append(np.zeros(10_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)

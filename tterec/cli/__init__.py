@@ -73,6 +73,9 @@ class _Commands(click.Group):
         except ConfigError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(1)
+        # What this terminal cannot show, such as a letter of a title, is no reason to show nothing.
+        if getattr(sys.stdout, "errors", None) == "strict" and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")
         with logs.on_stderr(form), stoppable():
             return super().main(given, *more, **named)
 

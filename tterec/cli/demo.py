@@ -105,7 +105,8 @@ def _what_next(tour: Tour) -> Iterator[str]:
         yield f"  {'$env:TTEREC_DATABASE_URL = $null' if os.name == 'nt' else _UNSET}"
     yield "  tterec db upgrade"
     yield "  tterec load --users Users.csv --books Books.csv --ratings Ratings.csv"
-    yield "  tterec train && tterec recommend 1"
+    yield "  tterec train"  # not with &&, which Windows PowerShell does not know
+    yield "  tterec recommend 1"
     if database.origin == "demo":
         yield ""
         yield "The embedded Postgres keeps running until: tterec db stop"

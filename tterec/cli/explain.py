@@ -44,7 +44,10 @@ def command(*, user: str, isbn: str, k: int, style: str, database_url: str | Non
     from tterec.recommender import Recommender
     from tterec.records import Contribution
 
-    with Recommender(Database.resolve(database_url)) as recommender, lists.output(None) as out:
+    with (
+        Recommender(Database.resolve(database_url)) as recommender,
+        lists.output(None, style) as out,
+    ):
         found = recommender.explain(user, isbn)
         if not found:
             logs.say(_why_nothing(recommender, user, isbn))

@@ -152,12 +152,14 @@ def width_of(out: TextIO) -> int | None:
 
 
 @contextmanager
-def output(path: Path | None) -> Iterator[TextIO]:
-    """Stdout, or a file that appears, whole, when the block ends, and not if it fails."""
+def output(path: Path | None, style: str = "table") -> Iterator[TextIO]:
+    """Stdout, or a file that appears, whole, when the block ends, and not if it fails.
+
+    CSV has the same bytes in a pipe as in a file, on every system.
+    """
     if path is None:
-        # A title that this terminal cannot show is no reason to show none.
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")
+        if style == "csv" and not sys.stdout.isatty() and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
         yield sys.stdout
         sys.stdout.flush()
         return

@@ -133,7 +133,8 @@ class _Json(logging.Handler):
         if not record.name.startswith(_LOGGER.name):
             facts["logger"] = record.name
         facts = {name: fact for name, fact in facts.items() if fact is not None}
-        click.echo(json.dumps(line | facts, default=str, ensure_ascii=False), err=True)
+        # In ASCII: where stderr is not Unicode, Python would escape as JSON does not.
+        click.echo(json.dumps(line | facts, default=str), err=True)
 
 
 class ProgressEvents:

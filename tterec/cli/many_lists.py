@@ -37,7 +37,7 @@ def write(
                 "--resume goes on with a file that an earlier run left unfinished; name it "
                 "with -o FILE"
             )
-        with progress_on_stderr() as progress, lists.output(output) as out:
+        with progress_on_stderr() as progress, lists.output(output, "csv") as out:
             found = recommender.recommend_many(users, **options, progress=progress)
             lists.write_csv(out, lists.MANY, [])
             lists.write_many(out, found)

@@ -138,7 +138,7 @@ def command(
             }
             many_lists.write(recommender, users, output, resume=resume, options=options)
             return
-        with lists.output(output) as out:
+        with lists.output(output, style or "table") as out:
             if profile:
                 found = _for_profile(recommender, profile, k, rules, filters)
                 lists.write_list(out, found, style or "table")

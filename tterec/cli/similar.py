@@ -53,7 +53,7 @@ def command(
 
     with (
         Recommender(Database.resolve(database_url), index=index) as recommender,
-        lists.output(None) as out,
+        lists.output(None, style) as out,
     ):
         found = recommender.similar(isbn, k, rules=rules, filters=filters)
         if found and found[0].source == "popular":

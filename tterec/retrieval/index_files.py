@@ -13,7 +13,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,9 @@ def _save(key: Key, index: FaissIndex, dim: int) -> None:
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(key.path)
+            # Windows replaces no file that somebody reads: the next process builds one again.
+            with suppress(PermissionError):
+                partial.replace(key.path)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -147,7 +149,8 @@ def _remove_older(key: Key) -> None:
         named = _NAME.fullmatch(path.name)
         old = named is not None and int(named["generation"]) < key.generation
         if old or path.suffix == ".part":
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # on Windows, while somebody reads it
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

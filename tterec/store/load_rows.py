@@ -10,7 +10,7 @@ import math
 import re
 import struct
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from tterec.store.csv_records import Findings
@@ -32,6 +32,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _PLAIN_ISBN = re.compile(r"[0-9A-Z]{1,255}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPED = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
@@ -229,11 +230,12 @@ def _moment(value: str, line: int, findings: Findings) -> str:
         seconds = _number(text)
         # `20241231` is a date; as seconds it would be in August 1970.
         if seconds is not None and not re.fullmatch(r"(19|20)[0-9]{6}", text):
-            moment = datetime.fromtimestamp(seconds, UTC)
+            # Not fromtimestamp, which on Windows refuses what is before 1970.
+            moment = _EPOCH + timedelta(seconds=seconds)
         else:
             moment = datetime.fromisoformat(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return moment.astimezone(UTC).isoformat()
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, OverflowError):
         findings.repair(line, "time that cannot be read")
         return NULL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,9 +49,9 @@ def fastest_thread_count() -> int:
 
 
 def _usable_processors() -> int:
-    try:
+    if sys.platform == "linux":
         available = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
+    else:
         available = os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(available, int(limit)) if limit.isdigit() and int(limit) else available

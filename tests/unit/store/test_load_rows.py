@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tterec.store import load_rows
 from tterec.store.dialects import FileKind, read_header
 from tterec.store.load_rows import Row, Unusable, normalised_isbn, row_maker
 
@@ -257,3 +258,16 @@ def test_any_fields_make_a_row_or_are_unusable(kind: FileKind, data: st.DataObje
     assert made.count("\t") == width
     assert made.count("\n") == 1
     assert "\r" not in made
+
+
+def test_a_time_before_1970_is_kept_on_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfWindows(datetime):
+        @classmethod
+        def fromtimestamp(cls, timestamp: float, tz: tzinfo | None = None) -> OfWindows:
+            if timestamp < 0:
+                raise OSError(22, "Invalid argument")
+            return super().fromtimestamp(timestamp, tz)
+
+    monkeypatch.setattr(load_rows, "datetime", OfWindows)
+    fields, repairs = row("ratings", "1", "A", "5", "-86400.25")
+    assert (fields[3], repairs) == ("1969-12-30T23:59:59.750000+00:00", [])
