@@ -268,9 +268,3 @@ def test_settings_written_as_toml_are_read_as_they_were(settings: dict[str, obje
         path.write_text(config.settings_toml(settings), encoding="utf-8")
         assert config.read_settings(path) == settings
         assert config.training_config(path) == config.TrainingConfig(**settings)  # type: ignore[arg-type]
-
-
-def test_settings_may_begin_with_the_mark_that_windows_puts_before_utf_8(tmp_path: Path) -> None:
-    path = tmp_path / "train.toml"
-    path.write_text("epochs = 3\n", encoding="utf-8-sig")
-    assert config.read_settings(path) == {"epochs": 3}
