@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tterec import arrays, fitting, grouping, publishing
-from tterec.config import training_config
 from tterec.database import schema
 from tterec.database.connection import Connection, Database
 from tterec.errors import NoActiveModel, TrainingError, UnknownGeneration
 from tterec.records import GenerationInfo, Interactions, ProgressCallback, TrainedModel, ignore
+from tterec.settings_files import training_config
 from tterec.store import kinds, learned, locks, reading, registry, sources
 from tterec.store.learned import Learned
 from tterec.store.reading import TrainingData

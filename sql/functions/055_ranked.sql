@@ -34,7 +34,7 @@ $$;
 -- once then, for some 600 (see tterec.search_width), and fewer than that will do: to find 200 behind
 -- thousands took 70 ms. On Book-Crossing what is left of the nearest 606 gave 74 users with 200 to 800
 -- interactions the same first ten as the nearest 200 left of all, and ten users with more an NDCG@20
--- of .201, where those gave .204.
+-- of .201, where those gave .204, with 6 to 8.5 of the first ten in common.
 CREATE OR REPLACE FUNCTION tterec.ranked(
     generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
     ratings real[], ef_search int, filters jsonb DEFAULT NULL)
@@ -57,7 +57,7 @@ DECLARE
     near bigint[];
     led bigint[];
     found bigint;
-    others bigint;  -- how many of those led can be in the list
+    listable bigint;  -- how many of those led can be in the list
     once boolean;
     width int;
     met_near bigint[];
@@ -128,8 +128,8 @@ BEGIN
             EXECUTE format(
                 'SELECT count(*) FROM tterec.catalogue c JOIN tterec.item_vectors_%1$s v'
                 ' ON v.item_id = c.item_id WHERE c.item_id = ANY ($1)', generation)
-            INTO others USING led;
-            EXIT WHEN k <= coalesce(cardinality(near), 0) + others;
+            INTO listable USING led;
+            EXIT WHEN k <= coalesce(cardinality(near), 0) + listable;
         END IF;
     END LOOP;
     IF passing IS NOT NULL THEN

@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 from tests.integration.test_train import SHOP
-from tterec.config import TrainingConfig, training_config
+from tterec.config import TrainingConfig
 from tterec.database.connection import Database
+from tterec.settings_files import training_config
 
 FIXED = "epochs = 1\nthreads = 1\ndim = 8\nbatch_size = 64\n"
 

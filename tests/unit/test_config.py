@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tterec import config, urls
+from tterec import config, settings_files, urls
 from tterec.database.address import Address
 from tterec.database.connection import Database
 from tterec.errors import ConfigError
@@ -240,13 +240,13 @@ def test_toml_that_python_cannot_hold_is_refused(text: str, tmp_path: Path) -> N
     path = tmp_path / "train.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"train\.toml"):
-        config.read_settings(path)
+        settings_files.read_settings(path)
 
 
 def test_toml_of_a_windows_editor_is_read_without_its_mark(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text("dim = 32\n", encoding="utf-8-sig")
-    assert config.read_settings(path) == {"dim": 32}
+    assert settings_files.read_settings(path) == {"dim": 32}
 
 
 def training_settings() -> st.SearchStrategy[dict[str, object]]:
@@ -265,6 +265,6 @@ def training_settings() -> st.SearchStrategy[dict[str, object]]:
 def test_settings_written_as_toml_are_read_as_they_were(settings: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.toml"
-        path.write_text(config.settings_toml(settings), encoding="utf-8")
-        assert config.read_settings(path) == settings
-        assert config.training_config(path) == config.TrainingConfig(**settings)  # type: ignore[arg-type]
+        path.write_text(settings_files.settings_toml(settings), encoding="utf-8")
+        assert settings_files.read_settings(path) == settings
+        assert settings_files.training_config(path) == config.TrainingConfig(**settings)  # type: ignore[arg-type]

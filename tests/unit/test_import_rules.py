@@ -14,13 +14,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "tterec"
 
 LEAVES = {"errors", "config", "urls", "records", "filters", "encoding", "timings"}
-LEAVES |= {"memory", "arrays", "grouping"}
+LEAVES |= {"memory", "arrays", "grouping", "settings_files"}
 # Which rooms a room may import, besides itself and `tterec` for its version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
     "urls": {"errors"},
     "config": {"errors", "records", "urls"},
+    "settings_files": {"errors", "config"},
     "filters": {"errors"},
     "encoding": {"errors", "records"},
     "timings": {"records"},

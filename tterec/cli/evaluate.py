@@ -150,9 +150,9 @@ def command(
       tterec evaluate --config train.toml --seed 1 --format json > report.json
     """
     from tterec import evaluating
-    from tterec.config import training_config
     from tterec.database.connection import Database
     from tterec.judging import Protocol
+    from tterec.settings_files import training_config
 
     if share is not None and split == "leave-one-out":
         raise click.UsageError("--share says nothing to leave-one-out; leave it out.")

@@ -65,8 +65,9 @@ def command(
       torchrun --standalone --nproc-per-node 2 -m tterec train
     """
     from tterec import pipeline
-    from tterec.config import torchrun_ranks, training_config
+    from tterec.config import torchrun_ranks
     from tterec.database.connection import Database
+    from tterec.settings_files import training_config
 
     if torchrun_ranks()[0] > 0:
         _assist()

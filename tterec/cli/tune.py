@@ -78,8 +78,8 @@ def command(
       tterec tune --budget 2h --objective mse -o ratings.toml
     """
     from tterec import tuning
-    from tterec.config import read_settings
     from tterec.database.connection import Database
+    from tterec.settings_files import read_settings
 
     seconds = tuning.seconds_of(budget)
     given = {name: value for name, value in settings.items() if value is not None}
@@ -117,7 +117,7 @@ def _check_replaceable(path: Path, force: bool) -> None:
 
 
 def _write(path: Path, tuned: Tuned) -> None:
-    from tterec.config import settings_toml
+    from tterec.settings_files import settings_toml
 
     with lists.output(path) as out:
         out.write(f"{_MARK}\n")
