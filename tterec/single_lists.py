@@ -78,25 +78,19 @@ def for_history(
         return found_list
     wanted = max(k, model.ranking.candidates)
     voices = exact.voices(history.ratings[: len(items)], model.ranking.unrated_weight)
-    # See tterec.ranked: who has met hundreds has met most of what is near by.
-    once = among is None and len(excluded) >= wanted
-    while True:
-        near_by = index.candidates(vector, wanted, excluded, once=once)
-        laps.lap("candidates")
-        best = exact.rank(near_by.item_ids, exact.exact_scores(vector, near_by.vectors), wanted)
-        found_all = evidence.considered(
-            connection,
-            model,
-            near=near_by.item_ids[best],
-            met=items,
-            voices=voices,
-            excluded=excluded,
-            among=among,
-        )
-        laps.lap("evidence")
-        if not once or len(found_all.candidates) >= k:
-            break
-        once = False
+    near_by = index.candidates(vector, wanted, excluded)
+    laps.lap("candidates")
+    best = exact.rank(near_by.item_ids, exact.exact_scores(vector, near_by.vectors), wanted)
+    found_all = evidence.considered(
+        connection,
+        model,
+        near=near_by.item_ids[best],
+        met=items,
+        voices=voices,
+        excluded=excluded,
+        among=among,
+    )
+    laps.lap("evidence")
     candidates, rows = found_all.candidates, found_all.evidence
     similarities = exact.exact_scores(vector, candidates.vectors)
     laps.lap("exact scores")

@@ -10,6 +10,18 @@ AS $$
     SELECT least(1000, greatest(ef_search, wanted + 6 + least(excluded * 3 / 4, 2 * wanted)))::int
 $$;
 
+-- Whether somebody has met so many that most of what is near by is excluded, for a list of `wanted`:
+-- see tterec.beyond_<generation> in sql/generation/serving.sql. On Book-Crossing a search of the HNSW
+-- index for 200 found what is left of all as well and as fast up to 800 excluded; behind thousands it
+-- took 70 ms, or, ended after some 600, left out most.
+CREATE OR REPLACE FUNCTION tterec.met_most(excluded int, wanted bigint)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT excluded >= 4 * greatest(wanted, 200)
+$$;
+
 -- A query for the items of the catalogue ($3 of them) that are nearest to a vector ($1), without
 -- the excluded ($2); passing: a condition on v.item_id. Its text names the generation's table.
 CREATE OR REPLACE FUNCTION tterec.near_query(generation int, passing text, scan boolean)
@@ -58,7 +70,7 @@ DECLARE
     wanted CONSTANT bigint := k::bigint + 5;
     -- Each way is dearer than the one before, and taken where that came back with fewer than k.
     -- index: planned once a session, as it is the generation's own function; the catalogue is
-    -- asked afterwards.
+    -- asked afterwards. beyond: the same by the other index.
     -- catalogue: both together, where many items near by have left the catalogue.
     -- scan: all vectors, where the index stops short (a user has rated whatever is near), or k
     -- is more than it is good for, or few items pass the filters.
@@ -80,14 +92,18 @@ BEGIN
         SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
+    ELSIF k <= 1000 AND tterec.met_most(cardinality(excluded), k) THEN
+        ways := '{beyond,scan}';
     END IF;
     -- Restored on return, by the SET clauses above.
     way := set_config('hnsw.ef_search',
         tterec.search_width(nearest.ef_search, k, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted;
-        IF way = 'index' THEN
-            EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
+        IF way IN ('index', 'beyond') THEN
+            EXECUTE format(
+                'SELECT * FROM tterec.%s_%s($1, $2, $3)',
+                CASE WHEN way = 'index' THEN 'near' ELSE way END, generation)
             INTO ids, distances USING query, excluded, wanted;
         ELSE
             EXECUTE tterec.near_query(generation, passing, way = 'scan')

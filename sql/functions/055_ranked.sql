@@ -29,12 +29,6 @@ $$;
 -- over the items that are nearest to the vector and those that the items met speak for most. The
 -- weights are a sparse vector, and so is what was met: their sum is an inner product, too. Else
 -- the inner product alone orders them.
---
--- Somebody who has met hundreds of items has met most of those that are near by. The index is asked
--- once then, for some 600 (see tterec.search_width), and fewer than that will do: to find 200 behind
--- thousands took 70 ms. On Book-Crossing what is left of the nearest 606 gave 74 users with 200 to 800
--- interactions the same first ten as the nearest 200 left of all, and ten users with more an NDCG@20
--- of .201, where those gave .204, with 6 to 8.5 of the first ten in common.
 CREATE OR REPLACE FUNCTION tterec.ranked(
     generation int, query @extension@.vector, k int, excluded bigint[], own bigint[],
     ratings real[], ef_search int, filters jsonb DEFAULT NULL)
@@ -57,10 +51,6 @@ DECLARE
     near bigint[];
     led bigint[];
     found bigint;
-    listable bigint;  -- how many of those led can be in the list
-    once boolean;
-    width int;
-    met_near bigint[];
     distances float8[];
     ids bigint[];
     scores real[];
@@ -82,27 +72,18 @@ BEGIN
     END IF;
     IF wanted > 1000 THEN
         ways := '{scan}';
+    ELSIF filters IS NULL AND tterec.met_most(cardinality(excluded), wanted) THEN
+        ways := '{beyond,scan}';
     END IF;
-    once := filters IS NULL AND cardinality(excluded) >= wanted;
     -- Restored on return, by the SET clauses above.
-    IF once THEN
-        way := set_config('hnsw.iterative_scan', 'off', true);
-    END IF;
-    width := tterec.search_width(ranked.ef_search, wanted, cardinality(excluded));
-    way := set_config('hnsw.ef_search', width::text, true);
+    way := set_config('hnsw.ef_search',
+        tterec.search_width(ranked.ef_search, wanted, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
-        CONTINUE WHEN way = 'catalogue' AND (once OR found < wanted + 5);
-        met_near := NULL;
-        IF way = 'index' AND once THEN
-            -- All that one search finds; what was met is taken out afterwards, by a hash of these
-            -- few hundred: one of thousands excluded takes as long as the search.
-            EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
-            INTO near, distances USING query, '{}'::bigint[], width;
-            met_near := ARRAY(
-                SELECT e.item_id FROM unnest(excluded) AS e (item_id)
-                WHERE e.item_id IN (SELECT unnest(near)));
-        ELSIF way = 'index' THEN
-            EXECUTE format('SELECT * FROM tterec.near_%s($1, $2, $3)', generation)
+        CONTINUE WHEN way = 'catalogue' AND found < wanted + 5;
+        IF way IN ('index', 'beyond') THEN
+            EXECUTE format(
+                'SELECT * FROM tterec.%s_%s($1, $2, $3)',
+                CASE WHEN way = 'index' THEN 'near' ELSE way END, generation)
             INTO near, distances USING query, excluded, wanted + 5;
         ELSE
             EXECUTE tterec.near_query(generation, passing, way = 'scan')
@@ -115,23 +96,13 @@ BEGIN
             SELECT n.item_id, n.distance
             FROM unnest(near, distances) AS n (item_id, distance)
                 JOIN tterec.catalogue c ON c.item_id = n.item_id
-            WHERE n.item_id NOT IN (SELECT unnest(met_near))
             ORDER BY round(n.distance * 1e6), n.item_id
             LIMIT wanted
         ) n;
-        EXECUTE format('SELECT tterec.leads_%s($1, $2, $3)', generation)
-        INTO led USING telling, near, excluded;
         EXIT WHEN cardinality(near) >= wanted;
-        EXIT WHEN once AND cardinality(near) >= k;
-        IF once THEN
-            -- One that is not embedded yet is in no list.
-            EXECUTE format(
-                'SELECT count(*) FROM tterec.catalogue c JOIN tterec.item_vectors_%1$s v'
-                ' ON v.item_id = c.item_id WHERE c.item_id = ANY ($1)', generation)
-            INTO listable USING led;
-            EXIT WHEN k <= coalesce(cardinality(near), 0) + listable;
-        END IF;
     END LOOP;
+    EXECUTE format('SELECT tterec.leads_%s($1, $2, $3)', generation)
+    INTO led USING telling, near, excluded;
     IF passing IS NOT NULL THEN
         EXECUTE format(
             'SELECT array_agg(v.item_id) FROM unnest($1) AS v (item_id) WHERE true%s', passing)

@@ -53,6 +53,43 @@ BEGIN
 END
 $$;
 
+-- The same where hundreds are excluded, which are most of what is near by: by the second index, which
+-- reads whole lists of items that are near to each other, and more of them where these hold too few.
+-- Its order is that of half precision; the distances of what it finds are exact. A generation of few
+-- items has no such index: all are scored, those of the catalogue.
+CREATE OR REPLACE FUNCTION tterec.beyond_@generation@(
+    query @extension@.vector, excluded bigint[], wanted bigint,
+    OUT ids bigint[], OUT distances float8[])
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_sort = off
+SET ivfflat.iterative_scan = relaxed_order
+SET ivfflat.probes = @probes@
+AS $$
+BEGIN
+    IF pg_catalog.to_regclass('tterec.@ivf@') IS NULL THEN
+        EXECUTE tterec.near_query(@generation@, NULL, true)
+        INTO ids, distances USING query, excluded, wanted;
+        RETURN;
+    END IF;
+    SELECT array_agg(n.item_id), array_agg(n.distance) INTO ids, distances
+    FROM (
+        SELECT f.item_id, f.embedding OPERATOR(@extension@.<#>) query AS distance
+        FROM (
+            SELECT v.item_id, v.embedding
+            FROM tterec.item_vectors_@generation@ v
+            WHERE v.item_id NOT IN (SELECT unnest(excluded))
+            ORDER BY v.embedding::@extension@.halfvec(@dim@)
+                OPERATOR(@extension@.<#>) query::@extension@.halfvec(@dim@)
+            FETCH FIRST (wanted) ROWS WITH TIES
+        ) f
+        ORDER BY distance, f.item_id
+        LIMIT wanted
+    ) n;
+END
+$$;
+
 -- See tterec.heard.
 CREATE OR REPLACE FUNCTION tterec.heard_@generation@(
     items bigint[], ratings real[], unrated_weight float8, width int)

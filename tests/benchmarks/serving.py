@@ -109,15 +109,15 @@ def parts(
     assert row is not None
     generation, ef_search, most, candidates, width, unrated = row
     wanted = int(candidates) + 5
-    once = ratings >= int(candidates)  # as tterec.ranked has it
-    scan = "off" if once else "strict_order"
-    connection.execute(f"SET hnsw.iterative_scan = {scan}".encode())
-    looked_at = connection.execute(
-        "SELECT set_config('hnsw.ef_search', tterec.search_width(%s, %s, %s)::text, false)",
-        (ef_search, candidates, ratings),
+    # As tterec.ranked has it.
+    set_up = connection.execute(
+        "SELECT set_config('hnsw.ef_search', tterec.search_width(%(ef)s, %(k)s, %(met)s)::text,"
+        " false), set_config('hnsw.iterative_scan', 'strict_order', false),"
+        " tterec.met_most(%(met)s, %(k)s)",
+        {"ef": ef_search, "k": int(candidates), "met": ratings},
     ).fetchone()
-    assert looked_at is not None
-    found = f"'{{}}', {looked_at[0]}" if once else f"h.items, {wanted}"
+    assert set_up is not None
+    searched = "beyond" if set_up[-1] else "near"
     history = "(SELECT items, ratings FROM tterec.history(%(user)s::bigint) OFFSET 0) h"
     vector = (
         f"(SELECT h.*, e.vector FROM {history},"
@@ -125,7 +125,7 @@ def parts(
     )
     near = (
         f"(SELECT h.*, n.ids FROM {vector},"
-        f" tterec.near_{generation}(h.vector, {found}) n OFFSET 0) h"
+        f" tterec.{searched}_{generation}(h.vector, h.items, {wanted}) n OFFSET 0) h"
     )
     led = (
         f"(SELECT h.*, tterec.leads_{generation}(h.items[1:{most}], h.ids, h.items) AS led"

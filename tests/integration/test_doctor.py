@@ -188,6 +188,18 @@ def test_a_missing_index_and_its_mend(database: Database) -> None:
     assert doctor.examine(database) == []
 
 
+def test_a_missing_second_index_and_its_mend(database: Database) -> None:
+    """As a generation of an earlier version is without it."""
+    table = plant(database)
+    execute(database, f"DROP INDEX {table}_ivf_idx")
+    (note,) = doctor.examine(database)
+    assert not note.problem
+    assert f"{table} has no second index" in note.what
+    assert note.mend == "tterec db upgrade"
+    pipeline.upgrade(database)
+    assert doctor.examine(database) == []
+
+
 def test_an_invalid_index_and_its_mend(database: Database) -> None:
     table = plant(database)
     execute(

@@ -13,7 +13,7 @@ from tterec.database import generation_functions, schema
 from tterec.database.connection import Connection, Database
 from tterec.store import generations
 
-NAMES = ["heard", "leads", "met", "near", "scored"]
+NAMES = ["beyond", "heard", "leads", "met", "near", "scored"]
 
 
 def there(connection: Connection) -> list[str]:

@@ -142,6 +142,8 @@ CALLS = {
     "listed": ["listed(1, 5)", "listed(2, 5)"],
     "listed_among": [f"listed_among(500, 5, {FILTERS})"],
     "met_1": [f"met_1(1, {LIST})"],
+    "beyond_1": [f"beyond_1({VECTOR}, '{{3}}', 5)"],
+    "met_most": ["met_most(900, 10)"],
     "near_1": [f"near_1({VECTOR}, '{{3}}', 5)"],
     "near_query": ["near_query(1, ' AND true', false)", "near_query(1, NULL, true)"],
     "nearest": [

@@ -22,13 +22,14 @@ from tests.integration.generations import (
 )
 from tterec import pipeline
 from tterec.config import TrainingConfig
-from tterec.database import system_user
+from tterec.database import ivf, system_user
 from tterec.database.cluster import Cluster
 from tterec.database.connection import Database
 from tterec.store import generations, prewarming
 
 BOOKS = 8000
 USERS = range(1, 11)
+HEAVY = 10
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,17 @@ def cluster() -> Iterator[Cluster]:
         with database.connect() as connection:
             books, rng = plant_books(connection, BOOKS), np.random.default_rng(1)
             for user in USERS:
-                read = rng.choice(books, 20, replace=False).tolist()
-                plant_ratings(connection, user, read, rng.integers(0, 11, 20).tolist())
-            for seed in (1, 2):
-                plant(
-                    connection,
-                    random_vectors(books, [*USERS], dim=64, seed=seed),
-                    ranker=random_ranker(books),
-                )
+                length = 1000 if user == HEAVY else 20
+                read = rng.choice(books, length, replace=False).tolist()
+                plant_ratings(connection, user, read, rng.integers(0, 11, length).tolist())
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ivf, "LEAST_ROWS", BOOKS)
+                for seed in (1, 2):
+                    plant(
+                        connection,
+                        random_vectors(books, [*USERS], dim=64, seed=seed),
+                        ranker=random_ranker(books),
+                    )
             generations.rollback(connection)
         yield cluster
     finally:

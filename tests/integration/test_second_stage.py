@@ -20,6 +20,7 @@ from tests.integration.test_index_use import scans
 from tests.integration.test_surfaces import assert_same, by_sql
 from tterec import Recommender
 from tterec.cli import main
+from tterec.database import ivf
 from tterec.database.connection import Connection, Database
 from tterec.records import LEADERS, TraitValue
 from tterec.store import item_updates
@@ -85,9 +86,16 @@ def test_when_users_have_met_more_than_may_name_candidates(database: Database, t
     assert_agreement(database, list(range(1, 7)), 50)
 
 
-@pytest.mark.parametrize("leads", [True, False])
-def test_when_users_have_met_all_that_is_near_by(database: Database, leads: bool) -> None:
-    """The index is asked once; what the books met speak for is the list, if that is enough."""
+@pytest.mark.parametrize("probes", [None, 48, 1])
+@pytest.mark.parametrize("ranked", [True, False])
+def test_when_users_have_met_all_that_is_near_by(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ranked: bool, probes: int | None
+) -> None:
+    """The second index finds what is beyond, in as many of its lists as it takes; where there is
+    none, a scan of the few items does."""
+    if probes is not None:
+        monkeypatch.setattr(ivf, "LEAST_ROWS", BOOKS)
+        monkeypatch.setattr(ivf, "probes", lambda _rows, _dim: probes)
     with database.connect() as connection:
         books, users = plant_books(connection, BOOKS), [1, 2, 3]
         vectors = random_vectors(books)
@@ -95,19 +103,17 @@ def test_when_users_have_met_all_that_is_near_by(database: Database, leads: bool
         for user in users:
             near = np.argsort(-vectors.item_embeddings @ vectors.item_embeddings[7 * user])
             plant_ratings(connection, user, books[near[899::-1]].tolist(), [9] * 900)
-        ranker = random_ranker(books)
-        if not leads:
-            ranker = replace(ranker, leads=np.full_like(ranker.leads, -1))
-        plant(connection, vectors, ranker=ranker)
+        plant(connection, vectors, ranker=random_ranker(books) if ranked else None)
     with database.connect() as connection, Recommender(database) as recommender:
         for user in users:
             before = scans(connection)
             found = by_sql(connection, "recommend(%s)", user)
             after = scans(connection)
-            assert (after[0] - before[0], after[1] - before[1]) == (1, 0 if leads else 1)
+            made = [new - old for old, new in zip(before, after, strict=True)]
+            assert made == ([0, 1, 0] if probes is not None else [0, 0, 1])
             assert len(found) == 10
             assert_same(found, [asdict(one) for one in recommender.recommend(user)])
-    if not leads:
+    if probes != 1:
         assert_agreement(database, users)
 
 

@@ -12,6 +12,7 @@ from tterec.config import TrainingConfig
 from tterec.database import (
     buffers,
     disk,
+    ivf,
     limits,
     listeners,
     memory,
@@ -189,6 +190,15 @@ def _index(connection: Connection, generation: int, rows: int) -> Iterator[Findi
             f"the planner does not use the index {index[0]} on {rows:,} vectors",
             f"psql: ANALYZE {name}; then look for planner settings of this role or database that "
             "are not Postgres' own (enable_indexscan, random_page_cost): \\drds",
+        )
+
+    found = value(connection, "SELECT to_regclass(%s)::text", f"tterec.{ivf.name(generation)}")
+    if found is None and rows >= ivf.LEAST_ROWS:
+        yield Finding(
+            False,
+            f"{name} has no second index: lists of those who have met hundreds of books read all "
+            "vectors",
+            "tterec db upgrade",
         )
 
 

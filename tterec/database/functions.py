@@ -9,7 +9,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from tterec import errors
-from tterec.database import generation_functions, letters
+from tterec.database import generation_functions, ivf, letters
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.database.resources import directory
@@ -29,7 +29,7 @@ def fingerprint() -> str:
 
 
 def apply(connection: Connection) -> None:
-    """(Re-)create every function, in the caller's transaction.
+    """(Re-)create every function, in the caller's transaction, and the indexes that they use.
 
     Raises DatabaseError where something is built on a function whose arguments have changed.
     """
@@ -43,7 +43,8 @@ def apply(connection: Connection) -> None:
             connection.execute(
                 re.sub(r"@[a-z]+@", lambda name: meant.get(name[0], name[0]), body).encode()
             )
-        generation_functions.recreate(connection)
+        for generation in generation_functions.recreate(connection):
+            ivf.create_missing(connection, generation)
     except pg.DependentObjectsStillExist as error:
         raise errors.DatabaseError(
             f"the SQL functions cannot be replaced: {error.diag.message_primary}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tterec.database import resources, roles
+from tterec.database import ivf, resources, roles
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.records import LEADERS
@@ -27,14 +27,21 @@ def pattern() -> str:
 def create(connection: Connection, generation: int) -> None:
     """(Re-)create them, in the caller's transaction."""
     schema = extension_schema(connection).as_string(connection)
+    # See functions.apply.
+    connection.execute(f"SELECT '[1]'::{schema}.vector".encode())
     row = connection.execute(
-        "SELECT dim, history_weights FROM tterec.models WHERE generation = %s", (generation,)
+        "SELECT dim, history_weights, coalesce((counts ->> 'item_vectors')::int, 0)"
+        " FROM tterec.models WHERE generation = %s",
+        (generation,),
     ).fetchone()
     assert row is not None
-    dim, weights = row
+    dim, weights, rows = row
     meant = {
         "@generation@": str(generation),
         "@extension@": schema,
+        "@dim@": str(dim),
+        "@ivf@": ivf.name(generation),
+        "@probes@": str(ivf.probes(rows, dim)),
         # Immutable: made when the function is planned.
         "@weights@": ", ".join(
             f"array_fill({weight!r}::real, ARRAY[{dim}])::{schema}.vector" for weight in weights
@@ -50,16 +57,18 @@ def create_missing(connection: Connection, generation: int) -> None:
         create(connection, generation)
 
 
-def recreate(connection: Connection) -> None:
-    """Re-create those of every generation that has some."""
+def recreate(connection: Connection) -> list[int]:
+    """Re-create those of every generation that has some; the generations."""
     rows = connection.execute(
         "SELECT DISTINCT substring(proname FROM '[0-9]+$')::int FROM pg_proc"
         " WHERE pronamespace = 'tterec'::regnamespace AND proname ~ %s",
         (pattern(),),
     ).fetchall()
     rows += connection.execute("SELECT generation FROM tterec.active_model").fetchall()
-    for generation in sorted({int(row[0]) for row in rows}):
+    generations = sorted({int(row[0]) for row in rows})
+    for generation in generations:
         create(connection, generation)
+    return generations
 
 
 def names(generation: int) -> list[str]:

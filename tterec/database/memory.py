@@ -1,8 +1,10 @@
-"""What an HNSW index build takes of the server's memory."""
+"""What an index build takes of the server's memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from tterec.database.connection import Connection
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 64
@@ -31,6 +33,15 @@ def hnsw_build_bytes(rows: int, dim: int, m: int) -> int:
     vector = 8 + 4 * dim
     neighbours = 16 * (2 * m + m / (m - 1))
     return int(rows * (185 + vector + neighbours)) + (4 << 20)
+
+
+def raise_maintenance(connection: Connection, needed: int) -> None:
+    """Set maintenance_work_mem to so many bytes, if that is more, until the commit."""
+    connection.execute(
+        "SELECT set_config('maintenance_work_mem', %(kb)s || 'kB', true) FROM pg_settings"
+        " WHERE name = 'maintenance_work_mem' AND setting::bigint < %(kb)s",
+        {"kb": -(-needed // 1024)},
+    )
 
 
 def dev_shm_free() -> int | None:

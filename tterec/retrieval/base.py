@@ -33,13 +33,10 @@ class CandidateIndex(Protocol):
         user_vector: NDArray[np.floating],
         k: int,
         excluded: NDArray[np.int64],
-        *,
-        once: bool = False,
     ) -> Candidates:
         """At least the k best items for a vector (d,) that are not excluded.
 
         All of them where there are fewer than k. An approximate index may miss one of the best,
-        never the number; but asked only `once`, it may find fewer, where most of those near by are
-        excluded.
+        never the number.
         """
         ...

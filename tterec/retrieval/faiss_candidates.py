@@ -53,8 +53,6 @@ class FaissCandidates:
         user_vector: NDArray[np.floating],
         k: int,
         excluded: NDArray[np.int64],
-        *,
-        once: bool = False,  # noqa: ARG002 (what is found in memory costs little more)
     ) -> Candidates:
         """See CandidateIndex. A scan of all vectors follows where the index stops short."""
         found = _gathered(

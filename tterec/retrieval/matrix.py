@@ -51,8 +51,6 @@ class MatrixIndex:
         user_vector: NDArray[np.floating],
         k: int,
         excluded: NDArray[np.int64],
-        *,
-        once: bool = False,  # noqa: ARG002 (what is found in memory costs little more)
     ) -> Candidates:
         """See CandidateIndex; never misses an item."""
         rows = positions(self.items.item_ids, excluded)[0]

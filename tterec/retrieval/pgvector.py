@@ -215,7 +215,7 @@ def index_bytes(connection: Connection, model: LiveModel) -> int | None:
 
 
 class PgvectorIndex:
-    """The live generation's HNSW index, of the items that pass filters where there are some.
+    """The live generation's indexes, of the items that pass filters where there are some.
 
     Use it inside one transaction.
     """
@@ -232,27 +232,24 @@ class PgvectorIndex:
         user_vector: NDArray[np.floating],
         k: int,
         excluded: NDArray[np.int64],
-        *,
-        once: bool = False,
     ) -> Candidates:
         """See CandidateIndex. A scan of all vectors follows where the index stops short."""
         given = self._given(user_vector, k, excluded)
         rows: list[Any] = []
         if k <= _MOST_BY_INDEX and not (self._among and self._among.few):
-            query(
+            set_up = query(
                 self._connection,
                 "index_settings",
                 ef_search=self._model.ef_search,
                 k=k,
                 excluded=len(excluded),
                 sorted=self._among is None,
-                once=once,
-            )
-            rows = query(self._connection, "nearest", self._model, **given).fetchall()
+            ).fetchone()
+            assert set_up is not None
+            way = "beyond" if self._among is None and set_up[-1] else "nearest"
+            rows = query(self._connection, way, self._model, **given).fetchall()
             query(self._connection, "sort_again")
-        elif once:
-            return self.scanned(user_vector, k, excluded)
-        if len(rows) < k and not once:
+        if len(rows) < k:
             return self.scanned(user_vector, k, excluded)
         return _candidates(rows, self._model)
 

@@ -39,15 +39,17 @@ def prewarm(database: Database, generation: int) -> None:
         room = _cache_bytes(connection) * _SHARE
         for kind in _READ:
             relations = _relations(connection, kind, generation)
-            for name, size, is_graph in relations:
+            for name, size, method in relations:
                 if (room := room - size) < 0:
                     return
                 if prewarmer is not None:
                     connection.execute(
                         sql.SQL("SELECT {}(%s::regclass)").format(prewarmer), (name,)
                     )
-                elif is_graph:
+                elif method == "hnsw":
                     _search(connection, generation, size)
+                elif method == "ivfflat":
+                    _read_lists(connection, generation)
             if relations and prewarmer is None:
                 _scan(connection, kind, generation)
 
@@ -73,18 +75,19 @@ def _cache_bytes(connection: Connection) -> int:
     return int(row[0])
 
 
-def _relations(connection: Connection, kind: str, generation: int) -> list[tuple[str, int, bool]]:
-    """The indexes of a table, HNSW first, and the table: name, bytes, and whether it is HNSW."""
+def _relations(connection: Connection, kind: str, generation: int) -> list[tuple[str, int, str]]:
+    """The indexes of a table, HNSW first, and the table: name, bytes, and access method."""
     rows = connection.execute(
         "WITH base AS (SELECT to_regclass(%s) AS oid)"
-        " SELECT c.oid::regclass::text, pg_relation_size(c.oid), a.amname = 'hnsw' AS graph"
+        " SELECT c.oid::regclass::text, pg_relation_size(c.oid), a.amname"
         " FROM base JOIN pg_index i ON i.indrelid = base.oid"
         " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
-        " UNION ALL SELECT oid::regclass::text, pg_table_size(oid), false FROM base"
-        " WHERE oid IS NOT NULL ORDER BY graph DESC",
+        " UNION ALL SELECT oid::regclass::text, pg_table_size(oid), 'heap' FROM base"
+        " WHERE oid IS NOT NULL",
         (f"tterec.{kind}_{generation}",),
     ).fetchall()
-    return [(str(name), int(size), bool(graph)) for name, size, graph in rows]
+    found = [(str(name), int(size), str(method)) for name, size, method in rows]
+    return sorted(found, key=lambda relation: relation[2] != "hnsw")
 
 
 def _scan(connection: Connection, kind: str, generation: int) -> None:
@@ -100,6 +103,28 @@ def _scan(connection: Connection, kind: str, generation: int) -> None:
             sql.SQL("SELECT {} FROM (SELECT * FROM {} ORDER BY {}) by_key").format(
                 read, table(kind, generation), key
             )
+        )
+
+
+def _read_lists(connection: Connection, generation: int) -> None:
+    """Read the second index, by a search of all of its lists."""
+    schema, name = extension_schema(connection), table("item_vectors", generation)
+    row = connection.execute(
+        sql.SQL("SELECT {}.vector_dims(embedding) FROM {} LIMIT 1").format(schema, name)
+    ).fetchone()
+    if row is None:
+        return
+    with connection.transaction():
+        connection.execute(
+            "SELECT set_config('ivfflat.probes', '32768', true),"
+            " set_config('enable_sort', 'off', true)"
+        )
+        connection.execute(
+            sql.SQL(
+                "SELECT FROM {table}"
+                " ORDER BY embedding::{schema}.halfvec({dim}) OPERATOR({schema}.<#>)"
+                " (SELECT embedding::{schema}.halfvec({dim}) FROM {table} LIMIT 1) LIMIT 1"
+            ).format(table=name, schema=schema, dim=sql.Literal(row[0]))
         )
 
 

@@ -73,8 +73,10 @@ def measure(
     """Climb the ladder until recall@K is WANTED; None without probes or items.
 
     Each user's list is queried as it will be served: nearest first, what they have seen left
-    out by the scan itself, which goes on until K are found.
+    out by the scan itself, which goes on until K are found. Who has seen most of what is near by
+    is served by the other index.
     """
+    probes = [probe for probe in probes if not _seen_most(connection, probe)]
     if not probes or not len(trained.item_ids):
         return None
     exact = _exact(trained, probes)
@@ -109,6 +111,11 @@ def measure(
             )
         )
     return Recall(curve=curve, ef_search=best, users=len(probes), short=shares[best])
+
+
+def _seen_most(connection: Connection, probe: Probe) -> bool:
+    asked = connection.execute("SELECT tterec.met_most(%s, %s)", (len(probe.seen), K))
+    return asked.fetchone() == (True,)
 
 
 def _exact(trained: TrainedVectors, probes: Sequence[Probe]) -> list[tuple[float, int]]:

@@ -13,7 +13,7 @@ from psycopg import Error, sql
 from psycopg import errors as pg
 
 from tterec import errors
-from tterec.database import memory, roles, vectors
+from tterec.database import ivf, memory, roles, vectors
 from tterec.database.connection import Connection
 from tterec.database.pgvector import extension_schema
 from tterec.records import Progress, ProgressCallback, TrainedVectors, ignore
@@ -47,7 +47,7 @@ def create(
     progress: ProgressCallback = ignore,
     watcher: Connection | None = None,
 ) -> None:
-    """Create and fill the three tables, with keys, HNSW index and statistics.
+    """Create and fill the three tables, with keys, both indexes and statistics.
 
     Runs in the caller's transaction: a table that is made and filled in one needs neither
     a second look at its rows (FREEZE) nor a vacuum. `watcher`, another connection, is asked how
@@ -70,6 +70,7 @@ def create(
                 _fill(connection, kind, generation, rows, progress)
         with stage(connection, "build index", progress):
             _build_index(connection, generation, trained, progress, watcher)
+            ivf.create_missing(connection, generation)
         for kind in KINDS:
             connection.execute(sql.SQL("ANALYZE {}").format(table(kind, generation)))
 
@@ -171,12 +172,7 @@ def raise_build_memory(
                 f"{memory.MOST_BUILD_BYTES >> 20:,} MB unless maintenance_work_mem is higher.",
             )
         )
-    kilobytes = -(-min(needed, memory.MOST_BUILD_BYTES) // 1024)
-    connection.execute(
-        "SELECT set_config('maintenance_work_mem', %(kb)s || 'kB', true) FROM pg_settings"
-        " WHERE name = 'maintenance_work_mem' AND setting::bigint < %(kb)s",
-        {"kb": kilobytes},
-    )
+    memory.raise_maintenance(connection, min(needed, memory.MOST_BUILD_BYTES))
 
 
 @contextmanager
