@@ -94,6 +94,7 @@ BEGIN
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     ELSIF k <= 1000 AND tterec.met_most(cardinality(excluded), k) THEN
         ways := '{beyond,scan}';
+        excluded := ARRAY(SELECT unnest(excluded) AS item_id ORDER BY item_id);
     END IF;
     -- Restored on return, by the SET clauses above.
     way := set_config('hnsw.ef_search',

@@ -65,6 +65,7 @@ BEGIN
         RETURN;
     END IF;
     wanted := greatest(k, (ranker ->> 'candidates')::int);
+    excluded := ARRAY(SELECT unnest(excluded) AS item_id ORDER BY item_id);
     IF filters IS NOT NULL THEN
         SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;

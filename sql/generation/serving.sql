@@ -56,7 +56,7 @@ $$;
 -- The same where hundreds are excluded, which are most of what is near by: by the second index, which
 -- reads whole lists of items that are near to each other, and more of them where these hold too few.
 -- Its order is that of half precision; the distances of what it finds are exact. A generation of few
--- items has no such index: all are scored, those of the catalogue.
+-- items has no such index: all are scored, those of the catalogue. `excluded` ascend.
 CREATE OR REPLACE FUNCTION tterec.beyond_@generation@(
     query @extension@.vector, excluded bigint[], wanted bigint,
     OUT ids bigint[], OUT distances float8[])
@@ -79,7 +79,10 @@ BEGIN
         FROM (
             SELECT v.item_id, v.embedding
             FROM tterec.item_vectors_@generation@ v
-            WHERE v.item_id NOT IN (SELECT unnest(excluded))
+            -- By bisection: to make a hash of thousands takes as long as the search. Sub-queries,
+            -- as a parameter's array would be copied for every item.
+            WHERE (SELECT excluded)[width_bucket(v.item_id, (SELECT excluded))]
+                IS DISTINCT FROM v.item_id
             ORDER BY v.embedding::@extension@.halfvec(@dim@)
                 OPERATOR(@extension@.<#>) query::@extension@.halfvec(@dim@)
             FETCH FIRST (wanted) ROWS WITH TIES
@@ -124,7 +127,7 @@ END
 $$;
 
 -- The items that those met, the most telling first, speak for most, but for those near by and the
--- excluded. Only the first @leaders@ are asked, of those that can say something.
+-- excluded, which ascend. Only the first @leaders@ are asked, of those that can say something.
 CREATE OR REPLACE FUNCTION tterec.leads_@generation@(
     own bigint[], near bigint[], excluded bigint[])
 RETURNS bigint[]
@@ -134,20 +137,24 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     RETURN ARRAY(
-        SELECT unnest(asked.leads)
+        SELECT led.item_id
         FROM (
-            SELECT e.leads
+            SELECT unnest(asked.leads) AS item_id
             FROM (
-                SELECT o.item_id, min(o.n) AS n
-                FROM unnest(own) WITH ORDINALITY AS o (item_id, n)
-                GROUP BY o.item_id
-                ORDER BY n  -- so that the limit may end the join
-            ) met JOIN tterec.item_evidence_@generation@ e ON e.item_id = met.item_id
-            ORDER BY met.n
-            LIMIT @leaders@
-        ) asked
-        EXCEPT SELECT unnest(near)
-        EXCEPT SELECT unnest(excluded));
+                SELECT e.leads
+                FROM (
+                    SELECT o.item_id, min(o.n) AS n
+                    FROM unnest(own) WITH ORDINALITY AS o (item_id, n)
+                    GROUP BY o.item_id
+                    ORDER BY n  -- so that the limit may end the join
+                ) met JOIN tterec.item_evidence_@generation@ e ON e.item_id = met.item_id
+                ORDER BY met.n
+                LIMIT @leaders@
+            ) asked
+            EXCEPT SELECT unnest(near)
+        ) led
+        WHERE (SELECT excluded)[width_bucket(led.item_id, (SELECT excluded))]  -- as above
+            IS DISTINCT FROM led.item_id);
 END
 $$;
 

@@ -1,4 +1,4 @@
--- The same where most of what is near by is excluded.
+-- The same where most of what is near by is excluded; the excluded ascend.
 SELECT v.item_id, c.isbn, c.title, v.embedding
 FROM tterec.beyond_@generation@(
         %(vector)s::@extension@.vector, %(excluded)s::bigint[], %(k)s) found

@@ -124,11 +124,12 @@ def parts(
         " tterec.embed(%(user)s::bigint, h.items, h.ratings) e OFFSET 0) h"
     )
     near = (
-        f"(SELECT h.*, n.ids FROM {vector},"
-        f" tterec.{searched}_{generation}(h.vector, h.items, {wanted}) n OFFSET 0) h"
+        f"(SELECT h.*, n.ids FROM (SELECT h.*,"
+        f" ARRAY(SELECT unnest(h.items) AS item_id ORDER BY item_id) AS known FROM {vector}) h,"
+        f" tterec.{searched}_{generation}(h.vector, h.known, {wanted}) n OFFSET 0) h"
     )
     led = (
-        f"(SELECT h.*, tterec.leads_{generation}(h.items[1:{most}], h.ids, h.items) AS led"
+        f"(SELECT h.*, tterec.leads_{generation}(h.items[1:{most}], h.ids, h.known) AS led"
         f" FROM {near} OFFSET 0) h"
     )
     heard = (

@@ -266,7 +266,7 @@ class PgvectorIndex:
     ) -> dict[str, Any]:
         return {
             "vector": vectors.to_text(user_vector),
-            "excluded": excluded.tolist(),
+            "excluded": np.sort(excluded).tolist(),
             "k": k + _SPARE,
             "among": self._among,
         }

@@ -71,8 +71,10 @@ def create(
         with stage(connection, "build index", progress):
             _build_index(connection, generation, trained, progress, watcher)
             ivf.create_missing(connection, generation)
-        for kind in KINDS:
-            connection.execute(sql.SQL("ANALYZE {}").format(table(kind, generation)))
+        for kind, key in KINDS.items():  # no plan depends on how the vectors are distributed
+            connection.execute(
+                sql.SQL("ANALYZE {} ({})").format(table(kind, generation), sql.Identifier(key))
+            )
 
 
 def _fill(
