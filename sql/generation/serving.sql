@@ -64,6 +64,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_sort = off
+SET jit = off  -- before Postgres 18 the last sort, turned off, has a cost that calls for it
 SET ivfflat.iterative_scan = relaxed_order
 SET ivfflat.probes = @probes@
 AS $$
@@ -83,8 +84,9 @@ BEGIN
             -- as a parameter's array would be copied for every item.
             WHERE (SELECT excluded)[width_bucket(v.item_id, (SELECT excluded))]
                 IS DISTINCT FROM v.item_id
-            ORDER BY v.embedding::@extension@.halfvec(@dim@)
-                OPERATOR(@extension@.<#>) query::@extension@.halfvec(@dim@)
+            -- Of length 1, which changes no order: half precision holds neither long nor short ones.
+            ORDER BY v.embedding::@extension@.halfvec(@dim@) OPERATOR(@extension@.<#>)
+                @extension@.l2_normalize(query)::@extension@.halfvec(@dim@)
             FETCH FIRST (wanted) ROWS WITH TIES
         ) f
         ORDER BY distance, f.item_id

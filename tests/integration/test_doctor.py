@@ -200,6 +200,16 @@ def test_a_missing_second_index_and_its_mend(database: Database) -> None:
     assert doctor.examine(database) == []
 
 
+def test_a_second_index_that_no_upgrade_would_build_is_not_missed(database: Database) -> None:
+    """Of vectors that half precision may not hold there is none."""
+    table = plant(database)
+    execute(database, f"DROP INDEX {table}_ivf_idx")
+    execute(database, f"UPDATE {table} SET embedding = '[5000, 0, 0, 0]' WHERE item_id = 1")
+    assert doctor.examine(database) == []
+    pipeline.upgrade(database)
+    assert doctor.examine(database) == []
+
+
 def test_an_invalid_index_and_its_mend(database: Database) -> None:
     table = plant(database)
     execute(

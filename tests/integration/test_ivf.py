@@ -13,6 +13,7 @@ from tests.integration.generations import plant, plant_books, random_vectors
 from tterec import pipeline
 from tterec.database import ivf
 from tterec.database.connection import Connection, Database
+from tterec.database.vectors import to_text
 from tterec.store import pruning
 
 BOOKS = 1200
@@ -113,3 +114,33 @@ def test_an_upgrade_builds_it_for_every_generation_and_a_prune_drops_it(
             True,
             True,
         ]
+
+
+def test_its_search_is_never_compiled(database: Database) -> None:
+    """Before Postgres 18 a sort that is turned off has a cost of 10^10, which calls for JIT."""
+    with database.connect() as connection:
+        plant(connection, random_vectors(plant_books(connection, 20)))
+        row = connection.execute("SELECT proconfig FROM pg_proc WHERE proname = 'beyond_1'")
+        ((settings,),) = row.fetchall()
+    assert {"enable_sort=off", "jit=off"} <= set(settings)
+
+
+@pytest.mark.parametrize("length", [2e-7, 1e9])
+def test_a_vector_of_any_length_finds_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch, length: float
+) -> None:
+    """Half precision holds 6e-8 to 65,504; a user's vector may be as long as it will."""
+    monkeypatch.setattr(ivf, "LEAST_ROWS", BOOKS)
+    monkeypatch.setattr(ivf, "probes", lambda _rows, _dim: 1000)
+    with database.connect() as connection:
+        plant(connection, random_vectors(plant_books(connection, BOOKS), normalised=False))
+        assert has_index(connection)
+        one = np.random.default_rng(3).normal(size=16)
+        found = [
+            connection.execute(
+                "SELECT ids FROM tterec.beyond_1(%s::text::vector, '{1,2,3}', 50)",
+                (to_text((times * one).astype(np.float32)),),
+            ).fetchone()
+            for times in (1.0, length)
+        ]
+    assert found[0] == found[1]

@@ -193,7 +193,7 @@ def _index(connection: Connection, generation: int, rows: int) -> Iterator[Findi
         )
 
     found = value(connection, "SELECT to_regclass(%s)::text", f"tterec.{ivf.name(generation)}")
-    if found is None and rows >= ivf.LEAST_ROWS:
+    if found is None and rows >= ivf.LEAST_ROWS and ivf.worth_building(connection, generation):
         yield Finding(
             False,
             f"{name} has no second index: lists of those who have met hundreds of books read all "

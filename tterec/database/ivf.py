@@ -57,13 +57,25 @@ def probes(rows: int, dim: int) -> int:
     return min(max(found, _LEAST_PROBES), _MOST_PROBES)
 
 
+def worth_building(connection: Connection, generation: int) -> tuple[int, int] | None:
+    """How many vectors of how many dimensions it would be of; None of few items, and of vectors too
+    long for half precision, whose searches score all."""
+    row = connection.execute(
+        sql.SQL(
+            "SELECT count(*), coalesce(max({schema}.vector_norm(embedding)), 0),"
+            " max({schema}.vector_dims(embedding)) FROM {table}"
+        ).format(schema=extension_schema(connection), table=_table(generation))
+    ).fetchone()
+    assert row is not None
+    rows, longest, dim = row
+    return (rows, dim) if rows >= LEAST_ROWS and longest < _LONGEST else None
+
+
 def create_missing(connection: Connection, generation: int) -> bool:
     """Build it where there is none, and say whether it is there; in the caller's transaction.
 
-    Not of few items, nor of vectors too long for half precision; their searches score all.
+    Only where it is worth building.
     """
-    table = sql.Identifier("tterec", f"item_vectors_{generation}")
-    schema = extension_schema(connection)
     row = connection.execute(
         "SELECT to_regclass(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
         (f"tterec.item_vectors_{generation}", f"tterec.{name(generation)}"),
@@ -71,24 +83,18 @@ def create_missing(connection: Connection, generation: int) -> bool:
     assert row is not None
     if row != (True, False):
         return row == (True, True)
-    row = connection.execute(
-        sql.SQL(
-            "SELECT count(*), coalesce(max({schema}.vector_norm(embedding)), 0),"
-            " max({schema}.vector_dims(embedding)) FROM {table}"
-        ).format(schema=schema, table=table)
-    ).fetchone()
-    assert row is not None
-    rows, longest, dim = row
-    if rows < LEAST_ROWS or not longest < _LONGEST:
+    found = worth_building(connection, generation)
+    if found is None:
         return False
+    rows, dim = found
     memory.raise_maintenance(connection, _BUILD_BYTES)
     statement = sql.SQL(
         "CREATE INDEX {name} ON {table} USING ivfflat"
         " ((embedding::{schema}.halfvec({dim})) {schema}.halfvec_ip_ops) WITH (lists = {lists})"
     ).format(
         name=sql.Identifier(name(generation)),
-        table=table,
-        schema=schema,
+        table=_table(generation),
+        schema=extension_schema(connection),
         dim=sql.Literal(dim),
         lists=sql.Literal(lists(rows, dim)),
     )
@@ -98,3 +104,7 @@ def create_missing(connection: Connection, generation: int) -> bool:
     except (pg.ProgramLimitExceeded, pg.NumericValueOutOfRange):  # pragma: no cover
         return False
     return True
+
+
+def _table(generation: int) -> sql.Identifier:
+    return sql.Identifier("tterec", f"item_vectors_{generation}")
