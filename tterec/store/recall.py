@@ -76,7 +76,8 @@ def measure(
     out by the scan itself, which goes on until K are found. Who has seen most of what is near by
     is served by the other index.
     """
-    probes = [probe for probe in probes if not _seen_most(connection, probe)]
+    # Where all have, they are still better than none.
+    probes = [probe for probe in probes if not _seen_most(connection, probe)] or probes
     if not probes or not len(trained.item_ids):
         return None
     exact = _exact(trained, probes)
