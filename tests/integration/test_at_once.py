@@ -6,8 +6,9 @@ They are processes, held at the instant that matters by tests/benchmarks/kill_in
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.benchmarks.kill_processes import Running
 from tests.benchmarks.kills import again
 from tests.conftest import create_database, url_of
 from tterec import pipeline
-from tterec.database.connection import Database
+from tterec.database.connection import Connection, Database
 from tterec.store import locks, registry
 
 TRAIN, LOAD, UPDATE = COMMANDS["train"], COMMANDS["load"], COMMANDS["update"]
@@ -107,6 +108,23 @@ def test_of_two_trains_one_is_told_so_at_once(shop: Shop) -> None:
         assert live(shop) == before
     assert first.wait() == 0
     assert live(shop) == before + 1  # the one that was refused has not even begun one
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [locks.hold_training, locks.hold_tuning, locks.hold_update, locks.hold_precompute],
+    ids=lambda hold: hold.__name__,
+)
+def test_a_session_that_is_about_to_end_is_waited_for(
+    database: Database, hold: Callable[[Connection], None]
+) -> None:
+    """A command that has just ended may still hold its lock when the next one begins."""
+    with database.connect(autocommit=True) as ended, database.connect(autocommit=True) as begun:
+        hold(ended)
+        closing = threading.Timer(0.3, ended.close)
+        closing.start()
+        hold(begun)
+        closing.join()
 
 
 def test_of_two_updates_one_is_told_so_at_once(shop: Shop) -> None:

@@ -43,11 +43,13 @@ PROMOTION_TIMEOUT = "10s"
 # Who waits for an exclusive lock makes all wait who come after: for so long, then they go first.
 _TRY = "200ms"
 _PAUSE_SECONDS = 0.5
+# In which the server has noticed that a client has gone.
+_GONE_SECONDS = 1.0
 
 
 def hold_training(connection: Connection) -> None:
     """Be the one process that trains, until this connection closes. Raises Busy."""
-    if not _held_for_hours(connection, _TRAINING):
+    if not _held_soon(connection, _TRAINING):
         if not training_runs(connection):
             raise errors.Busy(_UPGRADED)
         raise errors.Busy(
@@ -91,7 +93,7 @@ def _holders(connection: Connection, key: int) -> list[tuple[str, int]]:
 
 def hold_tuning(connection: Connection) -> None:
     """Be the one process that tunes, until this connection closes. Raises Busy."""
-    if not _held_for_hours(connection, _TUNING):
+    if not _held_soon(connection, _TUNING):
         raise errors.Busy(
             "another `tterec tune` is running on this database; wait for it, or stop it with "
             "Ctrl-C and go on with its trials: tterec tune"
@@ -101,7 +103,7 @@ def hold_tuning(connection: Connection) -> None:
 def hold_update(connection: Connection) -> None:
     """Be the one process that updates the live generation, until this connection closes or
     release_update. Raises Busy."""
-    if not _held_for_hours(connection, _UPDATE):
+    if not _held_soon(connection, _UPDATE):
         raise errors.Busy(
             "another update is running on this database, of `tterec update` or a worker; "
             "wait for it and try again"
@@ -130,7 +132,7 @@ def hold_load(connection: Connection) -> None:
 
 def hold_precompute(connection: Connection) -> None:
     """Be the one process that makes lists, until this connection closes. Raises Busy."""
-    if not _held_for_hours(connection, _PRECOMPUTE):
+    if not _held_soon(connection, _PRECOMPUTE):
         if not _holders(connection, _PRECOMPUTE):
             raise errors.Busy(_UPGRADED)
         raise errors.Busy(
@@ -170,6 +172,16 @@ def await_rows(connection: Connection, name: str, ids: Iterable[int]) -> None:
         " ORDER BY n",
         (_ROWS_CLASSES[name], keys),
     )
+
+
+def _held_soon(connection: Connection, key: int) -> bool:
+    """As _held_for_hours; a session whose client has gone may hold the lock for another moment."""
+    until = time.monotonic() + _GONE_SECONDS
+    while not _held_for_hours(connection, key):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _held_for_hours(connection: Connection, key: int) -> bool:
