@@ -69,12 +69,12 @@ DECLARE
     -- a few items may have left the catalogue.
     wanted CONSTANT bigint := k::bigint + 5;
     -- Each way is dearer than the one before, and taken where that came back with fewer than k.
-    -- index: planned once a session, as it is the generation's own function; the catalogue is
-    -- asked afterwards. beyond: the same by the other index.
+    -- near: by the index, planned once a session, as it is the generation's own function; the
+    -- catalogue is asked afterwards. beyond: the same by the other index.
     -- catalogue: both together, where many items near by have left the catalogue.
     -- scan: all vectors, where the index stops short (a user has rated whatever is near), or k
     -- is more than it is good for, or few items pass the filters.
-    ways text[] := CASE WHEN k <= 1000 THEN '{index,catalogue,scan}' ELSE '{scan}' END;
+    ways text[] := CASE WHEN k <= 1000 THEN '{near,catalogue,scan}' ELSE '{scan}' END;
     way text;
     among record;
     passing text;
@@ -101,10 +101,8 @@ BEGIN
         tterec.search_width(nearest.ef_search, k, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted;
-        IF way IN ('index', 'beyond') THEN
-            EXECUTE format(
-                'SELECT * FROM tterec.%s_%s($1, $2, $3)',
-                CASE WHEN way = 'index' THEN 'near' ELSE way END, generation)
+        IF way IN ('near', 'beyond') THEN
+            EXECUTE format('SELECT * FROM tterec.%s_%s($1, $2, $3)', way, generation)
             INTO ids, distances USING query, excluded, wanted;
         ELSE
             EXECUTE tterec.near_query(generation, passing, way = 'scan')

@@ -44,7 +44,7 @@ DECLARE
     ranker jsonb;
     telling bigint[];  -- those of `own` that count
     wanted bigint;
-    ways text[] := '{index,catalogue,scan}';  -- as in tterec.nearest
+    ways text[] := '{near,catalogue,scan}';  -- as in tterec.nearest
     way text;
     among record;
     passing text;
@@ -81,10 +81,8 @@ BEGIN
         tterec.search_width(ranked.ef_search, wanted, cardinality(excluded))::text, true);
     FOREACH way IN ARRAY ways LOOP
         CONTINUE WHEN way = 'catalogue' AND found < wanted + 5;
-        IF way IN ('index', 'beyond') THEN
-            EXECUTE format(
-                'SELECT * FROM tterec.%s_%s($1, $2, $3)',
-                CASE WHEN way = 'index' THEN 'near' ELSE way END, generation)
+        IF way IN ('near', 'beyond') THEN
+            EXECUTE format('SELECT * FROM tterec.%s_%s($1, $2, $3)', way, generation)
             INTO near, distances USING query, excluded, wanted + 5;
         ELSE
             EXECUTE tterec.near_query(generation, passing, way = 'scan')

@@ -35,7 +35,7 @@ def hnsw_build_bytes(rows: int, dim: int, m: int) -> int:
     return int(rows * (185 + vector + neighbours)) + (4 << 20)
 
 
-def raise_maintenance(connection: Connection, needed: int) -> None:
+def raise_maintenance_work_mem(connection: Connection, needed: int) -> None:
     """Set maintenance_work_mem to so many bytes, if that is more, until the commit."""
     connection.execute(
         "SELECT set_config('maintenance_work_mem', %(kb)s || 'kB', true) FROM pg_settings"

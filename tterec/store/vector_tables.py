@@ -174,7 +174,7 @@ def raise_build_memory(
                 f"{memory.MOST_BUILD_BYTES >> 20:,} MB unless maintenance_work_mem is higher.",
             )
         )
-    memory.raise_maintenance(connection, min(needed, memory.MOST_BUILD_BYTES))
+    memory.raise_maintenance_work_mem(connection, min(needed, memory.MOST_BUILD_BYTES))
 
 
 @contextmanager
