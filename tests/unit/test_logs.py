@@ -59,6 +59,16 @@ def test_json_has_what_libraries_say_and_no_colours(capsys: pytest.CaptureFixtur
     assert warned["logger"] == "py.warnings"
 
 
+def test_what_the_driver_cannot_roll_back_is_in_json_alone(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as where no test looks on
+    for form, lines in (("text", 0), ("json", 1)):
+        with logs.on_stderr(form):
+            logging.getLogger("psycopg").warning("error ignored in rollback")
+        assert capfd.readouterr().err.count("\n") == lines
+
+
 def test_afterwards_the_logger_is_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     logger, root = logging.getLogger("tterec"), logging.getLogger()
     before = (logger.level, logger.propagate, [*logger.handlers], [*root.handlers])

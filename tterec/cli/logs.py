@@ -16,6 +16,7 @@ from tterec.records import Progress
 
 OPTION = "--log-format"
 _LOGGER = logging.getLogger("tterec")
+_DRIVER = logging.getLogger("psycopg")
 # A program that reads the log wants to know that it goes on, not every batch.
 _PROGRESS_SECONDS = 1.0
 
@@ -81,12 +82,17 @@ def on_stderr(form: str) -> Iterator[None]:
     _LOGGER.propagate = False
     if level in (logging.NOTSET, logging.WARNING):
         _LOGGER.setLevel(logging.INFO)
+    # It warns of a transaction that it cannot roll back, as where a signal meets it in the middle
+    # of a query. People are told why the command ended, in one line.
+    unsaid = logging.NullHandler()
+    _DRIVER.addHandler(unsaid)
     if form == "json":  # the libraries' words, too
         logging.getLogger().addHandler(handler)
         logging.captureWarnings(True)
     try:
         yield
     finally:
+        _DRIVER.removeHandler(unsaid)
         if form == "json":
             logging.captureWarnings(False)
             logging.getLogger().removeHandler(handler)
