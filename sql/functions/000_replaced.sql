@@ -12,3 +12,7 @@ DROP FUNCTION IF EXISTS tterec.similar_to(text, int);
 DROP FUNCTION IF EXISTS tterec.similar_books(text, int);
 DROP FUNCTION IF EXISTS tterec.embed(bigint, bigint[], real[]);
 DROP FUNCTION IF EXISTS tterec.among(jsonb);
+DROP FUNCTION IF EXISTS tterec.history(bigint);
+DROP FUNCTION IF EXISTS tterec.history_of_name(text);
+DROP FUNCTION IF EXISTS tterec.recommend_after(
+    bigint, bigint[], real[], int, boolean, jsonb, text);

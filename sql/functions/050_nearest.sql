@@ -51,8 +51,8 @@ AS $function$
 $function$;
 
 -- The k items of the catalogue with the greatest inner product with a vector, best first, without
--- the excluded, and of those that pass the filters; equal scores by id. `origin` is what the column
--- source says.
+-- the excluded, which ascend, and of those that pass the filters; equal scores by id. `origin` is what
+-- the column source says.
 CREATE OR REPLACE FUNCTION tterec.nearest(
     generation int, query @extension@.vector, k int, excluded bigint[], ef_search int, origin text,
     filters jsonb DEFAULT NULL)
@@ -94,7 +94,6 @@ BEGIN
         ways := CASE WHEN k <= 1000 AND NOT among.few THEN '{catalogue,scan}' ELSE '{scan}' END;
     ELSIF k <= 1000 AND tterec.met_most(cardinality(excluded), k) THEN
         ways := '{beyond,scan}';
-        excluded := ARRAY(SELECT unnest(excluded) AS item_id ORDER BY item_id);
     END IF;
     -- Restored on return, by the SET clauses above.
     way := set_config('hnsw.ef_search',

@@ -19,7 +19,8 @@ END
 $$;
 
 -- The k best items for somebody with this vector who has met these items (`own`, the most telling
--- first), best first, without the excluded, and of those that pass the filters; equal scores by id.
+-- first), best first, without the excluded, which ascend, and of those that pass the filters; equal
+-- scores by id.
 -- By the second stage, where the generation has one:
 --
 --     score = similarity weight * inner product + sum of the item's weights for the items met,
@@ -65,7 +66,6 @@ BEGIN
         RETURN;
     END IF;
     wanted := greatest(k, (ranker ->> 'candidates')::int);
-    excluded := ARRAY(SELECT unnest(excluded) AS item_id ORDER BY item_id);
     IF filters IS NOT NULL THEN
         SELECT * INTO among FROM tterec.among(filters, wanted);
         passing := ' AND v.item_id ' || among.condition;

@@ -1,10 +1,11 @@
 -- What other programs call. The caller's rights apply (SECURITY INVOKER), nothing is written, and
 -- the caller's settings are as before on return. What the filters mean stands in 025_filters.sql.
 
--- The list of a user with this history; user_id is NULL where the user has no number.
+-- The list of a user with this history, and who has met these (`met`), as tterec.history_of has them;
+-- user_id is NULL where the user has no number.
 CREATE OR REPLACE FUNCTION tterec.recommend_after(
-    user_id bigint, items bigint[], ratings real[], k int, exclude_rated boolean, filters jsonb,
-    strategy text)
+    user_id bigint, items bigint[], ratings real[], met bigint[], k int, exclude_rated boolean,
+    filters jsonb, strategy text)
 RETURNS TABLE (
     rank int, book_id bigint, isbn text, title text, score real, similarity real, source text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -13,7 +14,7 @@ AS $$
 DECLARE
     wanted int := tterec.checked_k(k);
     embedded record;
-    excluded bigint[] := CASE WHEN exclude_rated IS DISTINCT FROM false THEN items ELSE '{}' END;
+    excluded bigint[] := CASE WHEN exclude_rated IS DISTINCT FROM false THEN met ELSE '{}' END;
 BEGIN
     IF strategy IS NOT NULL THEN
         RETURN QUERY SELECT * FROM tterec.by_strategy(
@@ -47,7 +48,7 @@ LANGUAGE plpgsql STABLE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    met record;
+    history record;
     filters jsonb := tterec.filters(
         only_isbns, without_isbns, author, publisher, min_year, max_year, min_ratings);
 BEGIN
@@ -58,12 +59,12 @@ BEGIN
         END IF;
     END IF;
     IF name IS NULL THEN
-        SELECT * INTO met FROM tterec.history(recommend_live.user_id);
+        SELECT * INTO history FROM tterec.history_of(recommend_live.user_id);
     ELSE
-        SELECT * INTO met FROM tterec.history_of_name(recommend_live.name);
+        SELECT * INTO history FROM tterec.history_of(recommend_live.name);
     END IF;
     RETURN QUERY SELECT * FROM tterec.recommend_after(
-        user_id, met.items, met.ratings, k, exclude_rated, filters, strategy);
+        user_id, history.items, history.ratings, history.met, k, exclude_rated, filters, strategy);
 END
 $$;
 
@@ -134,7 +135,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT e.vector
-    FROM tterec.history(user_id) h, LATERAL tterec.embed(user_id, h.items, h.ratings) e
+    FROM tterec.history_of(user_id) h, LATERAL tterec.embed(user_id, h.items, h.ratings) e
 $$;
 
 COMMENT ON FUNCTION tterec.user_vector(bigint) IS
@@ -145,7 +146,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT e.vector
-    FROM tterec.history_of_name(user_id) h,
+    FROM tterec.history_of(user_id) h,
         LATERAL tterec.embed(tterec.user_id_of(user_id), h.items, h.ratings) e
 $$;
 
@@ -180,7 +181,8 @@ BEGIN
     END IF;
     -- A book named twice counts once, with its higher rating.
     SELECT coalesce(array_agg(b.item_id ORDER BY b.rating DESC NULLS LAST, b.item_id), '{}') AS items,
-        coalesce(array_agg(b.rating ORDER BY b.rating DESC NULLS LAST, b.item_id), '{}') AS ratings
+        coalesce(array_agg(b.rating ORDER BY b.rating DESC NULLS LAST, b.item_id), '{}') AS ratings,
+        coalesce(array_agg(b.item_id ORDER BY b.item_id), '{}') AS met
     INTO given
     FROM (
         SELECT c.item_id::bigint, max(g.rating) AS rating
@@ -193,7 +195,7 @@ BEGIN
         RETURN QUERY SELECT * FROM tterec.popular_without(wanted, given.items, filters);
     ELSE
         RETURN QUERY SELECT * FROM tterec.ranked(
-            embedded.generation, embedded.vector, wanted, given.items, given.items,
+            embedded.generation, embedded.vector, wanted, given.met, given.items,
             given.ratings, embedded.ef_search, filters);
     END IF;
 END

@@ -50,7 +50,7 @@ $$;
 CREATE OR REPLACE FUNCTION tterec.score(user_id bigint, isbn text) RETURNS real
 LANGUAGE sql STABLE
 AS $$
-    SELECT tterec.score_after(user_id, h.items, h.ratings, isbn) FROM tterec.history(user_id) h
+    SELECT tterec.score_after(user_id, h.items, h.ratings, isbn) FROM tterec.history_of(user_id) h
 $$;
 
 COMMENT ON FUNCTION tterec.score(bigint, text) IS
@@ -60,7 +60,7 @@ CREATE OR REPLACE FUNCTION tterec.score(user_id text, isbn text) RETURNS real
 LANGUAGE sql STABLE
 AS $$
     SELECT tterec.score_after(tterec.user_id_of(user_id), h.items, h.ratings, isbn)
-    FROM tterec.history_of_name(user_id) h
+    FROM tterec.history_of(user_id) h
 $$;
 
 COMMENT ON FUNCTION tterec.score(text, text) IS
@@ -183,7 +183,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE ROWS 100
 AS $$
     SELECT e.*
-    FROM tterec.history(user_id) h,
+    FROM tterec.history_of(user_id) h,
         LATERAL tterec.explain_after(user_id, h.items, h.ratings, isbn) e
 $$;
 
@@ -196,7 +196,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE ROWS 100
 AS $$
     SELECT e.*
-    FROM tterec.history_of_name(user_id) h, LATERAL tterec.explain_after(
+    FROM tterec.history_of(user_id) h, LATERAL tterec.explain_after(
         tterec.user_id_of(user_id), h.items, h.ratings, isbn) e
 $$;
 

@@ -102,12 +102,12 @@ def parts(
 ) -> dict[str, float]:
     """Milliseconds up to the end of each part of the second stage's list: medians."""
     row = connection.execute(
-        "SELECT generation, ef_search, max_history, ranker ->> 'candidates',"
+        "SELECT generation, ef_search, ranker ->> 'candidates',"
         " ranker ->> 'width', ranker ->> 'unrated_weight' FROM tterec.active_model"
         " JOIN tterec.models USING (generation)"
     ).fetchone()
     assert row is not None
-    generation, ef_search, most, candidates, width, unrated = row
+    generation, ef_search, candidates, width, unrated = row
     wanted = int(candidates) + 5
     # As tterec.ranked has it.
     set_up = connection.execute(
@@ -118,26 +118,25 @@ def parts(
     ).fetchone()
     assert set_up is not None
     searched = "beyond" if set_up[-1] else "near"
-    history = "(SELECT items, ratings FROM tterec.history(%(user)s::bigint) OFFSET 0) h"
+    history = "(SELECT * FROM tterec.history_of(%(user)s::bigint) OFFSET 0) h"
     vector = (
         f"(SELECT h.*, e.vector FROM {history},"
         " tterec.embed(%(user)s::bigint, h.items, h.ratings) e OFFSET 0) h"
     )
     near = (
-        f"(SELECT h.*, n.ids FROM (SELECT h.*,"
-        f" ARRAY(SELECT unnest(h.items) AS item_id ORDER BY item_id) AS known FROM {vector}) h,"
-        f" tterec.{searched}_{generation}(h.vector, h.known, {wanted}) n OFFSET 0) h"
+        f"(SELECT h.*, n.ids FROM {vector},"
+        f" tterec.{searched}_{generation}(h.vector, h.met, {wanted}) n OFFSET 0) h"
     )
     led = (
-        f"(SELECT h.*, tterec.leads_{generation}(h.items[1:{most}], h.ids, h.known) AS led"
+        f"(SELECT h.*, tterec.leads_{generation}(h.items, h.ids, h.met) AS led"
         f" FROM {near} OFFSET 0) h"
     )
     heard = (
-        f"(SELECT h.*, tterec.heard_{generation}(h.items[1:{most}], h.ratings[1:{most}],"
-        f" {unrated}, {width}) AS heard FROM {led} OFFSET 0) h"
+        f"(SELECT h.*, tterec.heard_{generation}(h.items, h.ratings, {unrated}, {width}) AS heard"
+        f" FROM {led} OFFSET 0) h"
     )
     asked = {
-        "the history": f"SELECT cardinality(h.items) FROM {history}",
+        "the history": f"SELECT cardinality(h.met) FROM {history}",
         "the vector": f"SELECT h.vector IS NULL FROM {vector}",
         "the nearest": f"SELECT cardinality(h.ids) FROM {near}",
         "the led": f"SELECT cardinality(h.led) FROM {led}",

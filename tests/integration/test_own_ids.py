@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 import psycopg
 import pytest
@@ -183,7 +184,7 @@ def test_a_query_that_groups_is_asked_for_one_user_not_for_all(
         found = by_sql(connection, "recommend(%s::bigint)", number)
         assert_same(found, [asdict(one) for one in wanted])
         # What is read of the table when a list is made, and when a list made beforehand is read.
-        for call in ("history(%s)", "history_digest(%s)", "recommend(%s)"):
+        for call in ("history_of(%s)", "history_digest(%s)", "recommend(%s)"):
             before = _rows_read(connection)
             rows(connection, f"SELECT * FROM tterec.{call}", number)
             assert _rows_read(connection) - before < USERS, call
@@ -265,6 +266,39 @@ def test_an_id_is_the_same_in_every_spelling_of_its_type(database: Database, nam
                 assert recommender.recommend(known, 3, **make(spelled)) == wanted
                 (many,) = recommender.recommend_many([known], 3, **make(spelled))
                 assert many[1] == wanted
+
+
+@pytest.mark.parametrize("ids", TYPES, ids=lambda one: one.name)
+def test_who_has_met_more_than_counts_is_known_by_all_that_they_met(
+    database: Database, ids: IdType
+) -> None:
+    with Recommender(database) as recommender, database.connect(autocommit=True) as connection:
+        plant_shop(connection, ids)
+        newcomer = f"SELECT {ids.of('9999')}, {ids.of('i')}, i % 3 FROM generate_series(30, 39) i"
+        connection.execute(f"INSERT INTO shop.met {newcomer}".encode())
+        told = (
+            "SELECT i.item_id, i.rating FROM tterec.named_interactions i WHERE i.name::text = %s"
+            " ORDER BY i.rating DESC, i.item_id"
+        )
+        for counted, number in product((4, 10, 11), ("77", "9999")):
+            connection.execute("UPDATE tterec.models SET max_history = %s", (counted,))
+            name = str(rows(connection, f"SELECT ({ids.of(number)})::text")[0][0])
+            everything = rows(connection, told, name)
+            assert len(everything) == 10
+            met = sorted(item for item, _ in everything)
+            items, ratings = map(list, zip(*everything[:counted], strict=True))
+            by_name = "SELECT items, ratings, met FROM tterec.history_of(%s::text)"
+            assert rows(connection, by_name, name) == [(items, ratings, met)]
+            if number == "77" or not ids.is_text:
+                by_number = by_name.replace("%s::text", "tterec.user_id_of(%s)")
+                assert rows(connection, by_number, name) == [(items, ratings, met)]
+            found = recommender.recommend(name, ITEMS)
+            assert {one.source for one in found} == {"history"}
+            assert not {one.book_id for one in found} & set(met)
+            assert_same(
+                by_sql(connection, "recommend(%s::text, %s)", name, ITEMS),
+                [asdict(one) for one in found],
+            )
 
 
 def test_ids_that_are_texts_are_others_in_another_spelling(database: Database) -> None:

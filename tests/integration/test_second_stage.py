@@ -75,7 +75,7 @@ def test_when_users_have_met_more_than_may_name_candidates(database: Database, t
                 " UNION ALL SELECT user_id, book_id, 9::real, rated_at FROM tterec.ratings"
                 " WHERE book_id % 2 = 0"
             )
-        met = connection.execute("SELECT items FROM tterec.history(1)").fetchone()
+        met = connection.execute("SELECT items FROM tterec.history_of(1::bigint)").fetchone()
         assert met is not None
         led = connection.execute("SELECT tterec.leads_1(%s::bigint[], '{}', '{}')", met).fetchone()
     place = {book: row for row, book in enumerate(ranker.item_ids.tolist())}

@@ -34,7 +34,10 @@ from tterec.records import Progress
 from tterec.store import generations, locks, pruning, user_lists
 
 USERS = 36
-LIVE = "tterec.history(%(user)s) h, tterec.recommend_after(%(user)s, h.items, h.ratings, %(k)s,"
+LIVE = (
+    "tterec.history_of(%(user)s::bigint) h,"
+    " tterec.recommend_after(%(user)s, h.items, h.ratings, h.met, %(k)s,"
+)
 
 
 def live(connection: Connection, user: int, k: int, filters: str = "NULL") -> list[dict[str, Any]]:

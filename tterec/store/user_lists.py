@@ -201,7 +201,7 @@ def write(connection: Connection, generation: int, change: int, lists: Iterable[
         " SELECT %s, s.user_id, d.digest, %s, s.source, s.items, s.scores, s.similarities,"
         "  s.nearest, e.vector::real[]"
         " FROM pg_temp.staged_lists s, LATERAL tterec.history_digest(s.user_id) d,"
-        "  LATERAL tterec.history(s.user_id) h,"
+        "  LATERAL tterec.history_of(s.user_id) h,"
         "  LATERAL tterec.embed(s.user_id, h.items, h.ratings) e"
         " ON CONFLICT (generation, user_id) DO UPDATE SET digest = excluded.digest,"
         "  change = excluded.change, source = excluded.source, items = excluded.items,"
