@@ -12,6 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from tterec import config, errors, urls
+from tterec.database.arrays import IdsDumper
 from tterec.database.driver_errors import errors_wrapped, unreachable
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ def _connect(url: str, autocommit: bool, application: str) -> Connection:
     # A host that swallows packets would hold a command for minutes.
     if "connect_timeout" not in conninfo_to_dict(url) and "PGCONNECT_TIMEOUT" not in os.environ:
         named["connect_timeout"] = "10"
-    return psycopg.connect(url, autocommit=autocommit, **named)  # type: ignore[arg-type]
+    connection = psycopg.connect(url, autocommit=autocommit, **named)  # type: ignore[arg-type]
+    connection.adapters.register_dumper("numpy.ndarray", IdsDumper)
+    return connection
 
 
 def environment_url() -> str:

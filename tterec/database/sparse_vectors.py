@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tterec.database.vectors import SIGNATURE, TRAILER, array
+from tterec.database.vectors import SIGNATURE, TRAILER, array_field
 
 _HEAD = struct.Struct(">iii")
 _ROWS_A_CHUNK = 4096
@@ -52,7 +52,7 @@ def to_copy(
                 _HEAD.pack(dim, len(positions) // 4, 0),
                 positions,
                 values,
-                *(array(column[row], ">i8") for column in lists),
+                *(array_field(column[row], ">i8") for column in lists),
             ]
         yield b"".join(parts)
     yield TRAILER

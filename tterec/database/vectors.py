@@ -1,8 +1,8 @@
 """Vectors on the wire: the one place where pgvector's bytes become NumPy arrays and back.
 
-Single vectors are converted by pgvector-python. Whole tables are not: a row of a generation's
-tables, `(bigint, vector)`, has the same length whatever it holds, so a binary COPY stream is a
-NumPy record array and is converted in one step, not a row at a time. A vector in it is its
+A vector that is sent is converted by pgvector-python. What comes is not: a vector, and a row of a
+generation's tables, `(bigint, vector)`, has the same length whatever it holds, so that the bytes of
+many are a NumPy record array and are converted in one step, not one at a time. A vector is its
 dimension and a zero as big-endian int16, then big-endian float32s.
 """
 
@@ -31,11 +31,14 @@ def _record(dim: int) -> np.dtype[np.void]:
             ("id_bytes", ">i4"),
             ("id", ">i8"),
             ("vector_bytes", ">i4"),
-            ("dim", ">i2"),
-            ("zero", ">i2"),
-            ("vector", ">f4", (dim,)),
+            *_vector(dim).descr,
         ]
     )
+
+
+def _vector(dim: int) -> np.dtype[np.void]:
+    """One vector(dim)."""
+    return np.dtype([("dim", ">i2"), ("zero", ">i2"), ("vector", ">f4", (dim,))])
 
 
 def to_copy(ids: NDArray[np.int64], matrix: NDArray[np.float32]) -> Iterator[bytes]:
@@ -79,17 +82,23 @@ def texts_to_copy(keys: Iterable[tuple[str, str]], matrix: NDArray[np.float32]) 
 
 
 def array(values: NDArray[np.integer] | NDArray[np.floating], kind: str) -> bytes:
-    """A field of a binary COPY that holds an array of values (n,): `>i8` bigint[], `>f4` real[].
+    """An array of values (n,) in binary: `>i8` bigint[], `>f4` real[].
 
     It is the number of dimensions, a zero, the element type, the length and the first index as
     big-endian int32, then each element with its length before it.
     """
     elements = np.empty(len(values), dtype=[("bytes", ">i4"), ("value", kind)])
     elements["bytes"], elements["value"] = elements.dtype["value"].itemsize, values
-    field = struct.pack(">iii", int(len(values) > 0), 0, _ELEMENT_OIDS[kind])
+    found = struct.pack(">iii", int(len(values) > 0), 0, _ELEMENT_OIDS[kind])
     if len(values):
-        field += struct.pack(">ii", len(values), 1) + elements.tobytes()
-    return struct.pack(">i", len(field)) + field
+        found += struct.pack(">ii", len(values), 1) + elements.tobytes()
+    return found
+
+
+def array_field(values: NDArray[np.integer] | NDArray[np.floating], kind: str) -> bytes:
+    """A field of a binary COPY that holds an array: its length, big-endian int32, then itself."""
+    found = array(values, kind)
+    return struct.pack(">i", len(found)) + found
 
 
 def from_copy(
@@ -114,13 +123,10 @@ def from_copy(
 
 def decode(values: Sequence[Any], dim: int) -> NDArray[np.float32]:
     """Vectors (n, dim) of the bytes that a query with `binary=True` returns for a vector column."""
-    matrix = np.empty((len(values), dim), dtype=np.float32)
-    for row, value in zip(matrix, values, strict=True):
-        vector = Vector.from_binary(value)
-        if vector.dimensions() != dim:
-            raise ValueError(f"vectors of other than {dim} dimensions")
-        row[:] = vector.to_numpy()
-    return matrix
+    rows = np.frombuffer(b"".join(values), dtype=_vector(dim))
+    if len(rows) != len(values) or not (rows["dim"] == dim).all():
+        raise ValueError(f"vectors of other than {dim} dimensions")
+    return rows["vector"].astype(np.float32)
 
 
 def to_text(vector: NDArray[np.floating]) -> str:

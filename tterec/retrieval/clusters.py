@@ -77,8 +77,8 @@ def popular_of(
         "popular_of",
         among=among,
         generation=model.generation,
-        items=items.tolist(),
-        excluded=excluded.tolist(),
+        items=items,
+        excluded=excluded,
         k=k,
     ).fetchall()
     return [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tterec.database import sparse_vectors, vectors
 from tterec.database.connection import Connection
 from tterec.database.sparse_vectors import Rows
-from tterec.records import LEADERS, Ranker
+from tterec.records import Ranker
 from tterec.retrieval import pgvector
 from tterec.retrieval.base import Candidates
 from tterec.retrieval.live_models import LiveModel, Ranking, damaged
@@ -60,16 +60,15 @@ def considered(
         "second_stage",
         model,
         among=among,
-        near=near.tolist(),
-        met=met.tolist(),
-        leaders=LEADERS,
-        excluded=excluded.tolist(),
+        near=near,
+        met=met,
+        excluded=np.sort(excluded),
     ).fetchall()
     with _sound(model):
         speaking: dict[int, float] = {}
         traits: dict[int, float] = {}
         loudness = dict(zip(met[::-1].tolist(), voices[::-1].tolist(), strict=True))
-        for item, place, had in pgvector.query(connection, "met_places", model, met=met.tolist()):
+        for item, place, had in pgvector.query(connection, "met_places", model, met=met):
             if place is not None:
                 speaking[place] = loudness[item]
             for trait in had:
@@ -95,7 +94,7 @@ def met_places(
 
     The place is -1 of an item that came after the training.
     """
-    rows = pgvector.query(connection, "met_places", model, met=met.tolist()).fetchall()
+    rows = pgvector.query(connection, "met_places", model, met=met).fetchall()
     with _sound(model):
         return (
             np.array([row[0] for row in rows], dtype=np.int64),

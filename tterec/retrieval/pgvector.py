@@ -80,7 +80,7 @@ def history_vectors(
     connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]
 ) -> dict[int, NDArray[np.float32]]:
     """The history vector (d,) of each item that has one."""
-    found = query(connection, "history_vectors", model, item_ids=item_ids.tolist()).fetchall()
+    found = query(connection, "history_vectors", model, item_ids=item_ids).fetchall()
     return vectors_by_id(found, model)
 
 
@@ -103,7 +103,7 @@ def item_vectors(
     connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]
 ) -> dict[int, NDArray[np.float32]]:
     """The embedding (d,) of each item that has one."""
-    found = query(connection, "item_vectors", model, item_ids=item_ids.tolist()).fetchall()
+    found = query(connection, "item_vectors", model, item_ids=item_ids).fetchall()
     return vectors_by_id(found, model)
 
 
@@ -123,7 +123,7 @@ def listed(
     connection: Connection, item_ids: NDArray[np.int64]
 ) -> dict[int, tuple[str | None, str | None]]:
     """ISBN and title of each item that is in the catalogue."""
-    rows = query(connection, "listed", item_ids=item_ids.tolist()).fetchall()
+    rows = query(connection, "listed", item_ids=item_ids).fetchall()
     return {item_id: (isbn, title) for item_id, isbn, title in rows}
 
 
@@ -155,7 +155,7 @@ def popular(
     among: Among | None = None,
 ) -> list[Recommendation]:
     """The k most popular items that are not excluded; without a model, counted now."""
-    given = {"excluded": excluded.tolist(), "k": k, "among": among}
+    given: dict[str, Any] = {"excluded": excluded, "k": k, "among": among}
     if model is None:
         rows = query(connection, "popular_now", **given).fetchall()
     else:
@@ -204,7 +204,7 @@ def all_item_vectors(
 
 def shown(connection: Connection, model: LiveModel, item_ids: NDArray[np.int64]) -> Candidates:
     """Those of some items that are in the catalogue, as it is now."""
-    rows = query(connection, "shown", model, item_ids=item_ids.tolist()).fetchall()
+    rows = query(connection, "shown", model, item_ids=item_ids).fetchall()
     return _candidates(rows, model)
 
 
@@ -266,7 +266,7 @@ class PgvectorIndex:
     ) -> dict[str, Any]:
         return {
             "vector": vectors.to_text(user_vector),
-            "excluded": np.sort(excluded).tolist(),
+            "excluded": np.sort(excluded),
             "k": k + _SPARE,
             "among": self._among,
         }

@@ -26,7 +26,10 @@ _BIGINT = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class History:
-    """A user's interactions, the most telling first: int64 (n,), and float32 (n,) with NaN."""
+    """A user's interactions, the most telling first: int64 (n,), and float32 (n,) with NaN.
+
+    What comes after the generation's max_history may be in no order, and without its rating.
+    """
 
     item_ids: NDArray[np.int64]
     ratings: NDArray[np.float32]
@@ -83,7 +86,9 @@ def all_users(connection: Connection) -> list[User]:
 def histories(connection: Connection, users: Sequence[int]) -> dict[int, History]:
     """The whole history of each user who has one, as of now."""
     if len(users) == 1:  # looked up by the id, where many are cheaper to join
-        return _by_owner(query(connection, "history", user_id=users[0]).fetchall())
+        row = query(connection, "history", user_id=users[0]).fetchone()
+        assert row is not None
+        return {users[0]: _history(*row)} if row[0] else {}
     return _by_owner(query(connection, "histories", user_ids=list(users)).fetchall())
 
 
@@ -96,15 +101,27 @@ def known(connection: Connection, users: Sequence[User]) -> list[tuple[int | Non
     users = named(users)
     ids = user_ids(connection, users)
     by_id = histories(connection, [user_id for user_id in ids if user_id is not None])
-    by_name: dict[str, History] = {}
     unnumbered = [user for user, i in zip(users, ids, strict=True) if i is None]
     names = list(dict.fromkeys(user for user in unnumbered if isinstance(user, str)))
+    by_name: dict[str, History] = {}
     if names:
-        by_name = _by_owner(query(connection, "named_histories", names=names).fetchall())
+        rows = query(connection, "named_histories", names=names).fetchall()
+        by_name = {name: _history(*found) for name, *found in rows}
     return [
         (i, by_name.get(str(user), NO_HISTORY) if i is None else by_id.get(i, NO_HISTORY))
         for user, i in zip(users, ids, strict=True)
     ]
+
+
+def _history(items: list[int], ratings: list[float | None], met: list[int]) -> History:
+    """From the most telling items with their ratings, and all that were met."""
+    item_ids = np.array(items, dtype=np.int64)
+    values = np.array(ratings, dtype=np.float32)  # None becomes NaN
+    if len(met) > len(items):
+        others = np.setdiff1d(np.array(met, dtype=np.int64), item_ids)
+        item_ids = np.concatenate([item_ids, others])
+        values = np.concatenate([values, np.full(len(others), np.nan, np.float32)])
+    return History(item_ids, values)
 
 
 def _by_owner(rows: Sequence[tuple[T, int, float | None]]) -> dict[T, History]:

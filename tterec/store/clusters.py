@@ -77,7 +77,7 @@ def follow(
             "INSERT INTO tterec.item_clusters (generation, method, item_id, cluster)"
             " SELECT %s, %s, * FROM unnest(%s::bigint[], %s::int[])"
             " ON CONFLICT (generation, method, item_id) DO UPDATE SET cluster = excluded.cluster",
-            (generation, method, item_ids.tolist(), nearest),
+            (generation, method, item_ids, nearest),
         )
 
 

@@ -68,7 +68,7 @@ def item_columns(
         f" WHERE {id_.value} = ANY (%s::bigint[])"
     ).format(asked=sql.SQL(", ").join(asked))
     with sources.refused("items"):
-        rows = connection.execute(query, (item_ids.tolist(),), binary=True).fetchall()
+        rows = connection.execute(query, (item_ids,), binary=True).fetchall()
     by_id = {row[0]: row[1:] for row in rows}
     nothing = (None,) * len(found)
     values = [by_id.get(item_id, nothing) for item_id in item_ids.tolist()]

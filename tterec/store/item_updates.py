@@ -57,7 +57,7 @@ def keep_digests(connection: Connection, generation: int, table: FeatureTable) -
         "INSERT INTO tterec.item_state (generation, item_id, digest)"
         " SELECT %s, * FROM unnest(%s::bigint[], %s::uuid[])"
         " ON CONFLICT (generation, item_id) DO UPDATE SET digest = excluded.digest",
-        (generation, table.ids.tolist(), [row.tobytes().hex() for row in table.digests]),
+        (generation, table.ids, [row.tobytes().hex() for row in table.digests]),
     )
 
 
@@ -85,7 +85,7 @@ def write_vectors(
         id=sql.Identifier(vector_tables.KINDS[kind]),
     )
     texts = [vectors.to_text(row) for row in matrix]
-    row = connection.execute(statement, (ids.tolist(), texts)).fetchone()
+    row = connection.execute(statement, (ids, texts)).fetchone()
     assert row is not None
     return int(row[0])
 

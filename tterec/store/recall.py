@@ -167,6 +167,6 @@ def _scores(
     )
     rows = connection.execute(
         query,
-        {"vector": vectors.to_text(probe.vector), "seen": probe.seen.tolist()},
+        {"vector": vectors.to_text(probe.vector), "seen": probe.seen},
     ).fetchall()
     return np.array([row[0] for row in rows], dtype=np.float64)

@@ -81,7 +81,7 @@ def keep_held_out(connection: Connection, generation: int, validation: Interacti
         "INSERT INTO tterec.held_out (generation, user_id, item_id)"
         " SELECT DISTINCT %s::int, user_id, item_id"
         " FROM unnest(%s::bigint[], %s::bigint[]) AS g (user_id, item_id)",
-        (generation, validation.user_ids.tolist(), validation.item_ids.tolist()),
+        (generation, validation.user_ids, validation.item_ids),
     )
 
 

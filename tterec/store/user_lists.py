@@ -217,12 +217,12 @@ def _row(one: UserList) -> bytes:
     scores = np.array([line.score for line in one.lines], dtype=np.float32)
     fields = [
         struct.pack(">hiqi", 6, 8, one.user_id, len(source)) + source,
-        vectors.array(items, ">i8"),
-        vectors.array(scores, ">f4"),
+        vectors.array_field(items, ">i8"),
+        vectors.array_field(scores, ">f4"),
     ]
     if one.two_stages:
         similarities = np.array([line.similarity for line in one.lines], dtype=np.float32)
-        fields.append(vectors.array(similarities, ">f4"))
+        fields.append(vectors.array_field(similarities, ">f4"))
     else:
         fields.append(struct.pack(">i", -1))
     return b"".join([*fields, struct.pack(">if", 4, one.nearest)])

@@ -23,7 +23,7 @@ def keep_digests(connection: Connection, generation: int, table: FeatureTable) -
             " FROM unnest(%s::bigint[], %s::uuid[]) AS g (id, digest)"
             " ON CONFLICT (generation, user_id) DO UPDATE SET digest = excluded.digest"
         ).format(vector_tables.table("user_vectors", generation)),
-        (generation, table.ids.tolist(), [row.tobytes().hex() for row in table.digests]),
+        (generation, table.ids, [row.tobytes().hex() for row in table.digests]),
     )
 
 
