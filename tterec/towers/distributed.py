@@ -20,6 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Before there is a group: it keeps, as a default of its functions, the group that is there when it
+# is first imported, which optimisers do. Its threads then outlive the interpreter, and one that had
+# not yet let go of its last tensor ended the process by SIGABRT: torchrun ended rank 0 for it, in
+# the midst of publishing.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 from tterec.config import torchrun_ranks
