@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tterec import arguments, bulk_lists, explaining, many_lists, single_lists
-from tterec.bulk_lists import BulkLists
+from tterec import arguments, single_lists
 from tterec.database.connection import Connection, Database
 from tterec.filters import Filters
 from tterec.records import (
@@ -29,6 +28,8 @@ from tterec.strategic_lists import StrategicLists
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from tterec.bulk_lists import BulkLists
+    from tterec.explaining import Explained
     from tterec.ranking.rules import Rules
 
 
@@ -253,8 +254,10 @@ class Recommender:
         explained = self._explained(user, isbn)
         return [] if explained is None else explained.parts
 
-    def _explained(self, user: User, isbn: str) -> explaining.Explained | None:
-        def work(connection: Connection) -> explaining.Explained | None:
+    def _explained(self, user: User, isbn: str) -> Explained | None:
+        from tterec import explaining
+
+        def work(connection: Connection) -> Explained | None:
             item_id = arguments.item_id(connection, isbn)
             user_id, history = user_rows.known(connection, [user])[0]
             return explaining.explain(connection, user_id, history, item_id)
@@ -307,6 +310,7 @@ class Recommender:
         """
         k = arguments.checked_k(k)
         self._strategic.prepare(strategy, progress)
+        from tterec import bulk_lists, many_lists
 
         def held(connection: Connection) -> BulkLists:
             if strategy is not None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -17,8 +16,6 @@ from tterec.errors import InvalidArgument
 from tterec.records import User
 from tterec.retrieval.live_models import LiveModel
 from tterec.retrieval.pgvector import NO_ITEMS, query, vectors_by_id
-
-T = TypeVar("T")
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
 _BIGINT = range(-(2**63), 2**63)
@@ -124,8 +121,8 @@ def _history(items: list[int], ratings: list[float | None], met: list[int]) -> H
     return History(item_ids, values)
 
 
-def _by_owner(rows: Sequence[tuple[T, int, float | None]]) -> dict[T, History]:
-    """Rows of owner, item and rating, each owner's together, as a history for each."""
+def _by_owner(rows: Sequence[tuple[int, int, float | None]]) -> dict[int, History]:
+    """Rows of user, item and rating, each user's together, as a history for each."""
     if not rows:
         return {}
     owners, items, ratings = zip(*rows, strict=True)
