@@ -153,7 +153,19 @@ def test_who_stops_torchrun_is_told_once_what_that_leaves(
         _, said = process.communicate(timeout=60)
         assert process.returncode != 0
         assert not any(one.is_running() for one in ranks)
-    assert errors_in(said) == ["Stopped; nothing was published."]
+    assert errors_in(said) == ["Stopped; nothing was published."], said
+    assert "ready" not in statuses(shop)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_stopped_stops_the_others(shop: Database, tmp_path: Path, rank: int) -> None:
+    """Also one that has not heard the signal: an unlucky moment can lose it."""
+    with training(shop, tmp_path) as (process, ranks):
+        ranks[rank].send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert not any(one.is_running() for one in ranks)
+    assert errors_in(said) == ["Stopped; nothing was published."], said
     assert "ready" not in statuses(shop)
 
 

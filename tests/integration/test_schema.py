@@ -38,6 +38,28 @@ def test_a_second_upgrade_changes_nothing(database: Database) -> None:
     assert schema.differences(database) == []
 
 
+def test_an_upgrade_drops_nothing_that_lists_being_made_may_call(database: Database) -> None:
+    with database.connect() as connection:
+        asked = b"SELECT proname, oid FROM pg_proc WHERE pronamespace = 'tterec'::regnamespace"
+        before = sorted(connection.execute(asked).fetchall())
+        functions.apply(connection)
+        assert sorted(connection.execute(asked).fetchall()) == before
+
+
+def test_a_function_of_before_with_other_columns_is_replaced(database: Database) -> None:
+    embed = "tterec.embed(bigint, bigint[], real[])"
+    with database.connect() as connection:
+        asked = f"SELECT proargnames FROM pg_proc WHERE oid = '{embed}'::regprocedure".encode()
+        now = connection.execute(asked).fetchall()
+        connection.execute(f"DROP FUNCTION {embed}".encode())
+        connection.execute(
+            "CREATE FUNCTION tterec.embed(user_id bigint, items bigint[], ratings real[],"
+            " OUT generation int, OUT history int) LANGUAGE sql AS 'SELECT 1, 2'"
+        )
+        functions.apply(connection)
+        assert connection.execute(asked).fetchall() == now
+
+
 def test_check_names_a_column_that_somebody_dropped(database: Database) -> None:
     with database.connect() as connection:
         connection.execute("ALTER TABLE tterec.users DROP COLUMN age CASCADE")

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -38,6 +39,7 @@ takes seconds."""
 _FAILED = "tterec/failed"
 _READY = "tterec/ready"
 _SAID = "tterec/said"
+_STOPPED = "tterec/stopped"
 
 
 class Ranks(Protocol):
@@ -247,6 +249,8 @@ def joined() -> Iterator[Group]:
         _say_what_is_to_be_said()
         with suppress(RuntimeError):
             store = _store()
+            if isinstance(error, KeyboardInterrupt):
+                store.set(_STOPPED, "")
             store.set(_FAILED, f"rank {rank}: {error}")
             if isinstance(error, KeyboardInterrupt):
                 _let_first_say_it(rank, store, error)
@@ -275,7 +279,9 @@ def _let_first_say_it(rank: int, store: Any, stopped: KeyboardInterrupt) -> None
     """Where ranks are stopped, rank 0 says so, unless the reason has been said. Is rank 0 itself
     what is gone, another one says that."""
     if rank > 0:
-        # Else rank 0 would go on waiting for this one, and not hear that it is to stop.
+        # Else rank 0 would go on waiting for this one, and not hear that it is to stop. The calls
+        # that were stopped hold the group, and with it the connections.
+        traceback.clear_frames(stopped.__traceback__)
         dist.destroy_process_group()
     first = _is_first_to_say(rank, store, stopped)
     if first and rank > 0:
@@ -319,11 +325,14 @@ def _ended_politely() -> Iterator[None]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Word what is raised where another rank is gone or does not answer."""
+    """Word what is raised where another rank is gone or does not answer. One that was stopped stops
+    this one, whose own signal may be late, or lost."""
     try:
         yield
     except RuntimeError as error:
         with suppress(RuntimeError):
+            if _store().check([_STOPPED]):
+                raise KeyboardInterrupt from error
             if _store().check([_FAILED]):  # that rank has said why
                 raise SystemExit(1) from error
         raise _gone() from error
